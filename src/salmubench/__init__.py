@@ -1,0 +1,34 @@
+"""SALMUBench: association-level unlearning in CLIP-style encoders, from fictitious people to a leaderboard.
+
+The six functions below are the whole public surface; each is also a verb of the command line. They are imported when
+first used, so that ``import salmubench`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from salmubench.dataset.store import load_benchmark
+    from salmubench.encoders.encoder import load_encoder
+    from salmubench.encoders.pretrain import train
+    from salmubench.evaluation.compare import compare
+    from salmubench.evaluation.protocol import evaluate
+    from salmubench.unlearning.run import unlearn
+
+__version__ = "0.1.0"
+__all__ = ["compare", "evaluate", "load_benchmark", "load_encoder", "train", "unlearn"]
+
+_HOMES = {
+    "compare": "salmubench.evaluation.compare",
+    "evaluate": "salmubench.evaluation.protocol",
+    "load_benchmark": "salmubench.dataset.store",
+    "load_encoder": "salmubench.encoders.encoder",
+    "train": "salmubench.encoders.pretrain",
+    "unlearn": "salmubench.unlearning.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'salmubench' has no attribute {name!r}")

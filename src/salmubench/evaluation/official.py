@@ -1,0 +1,65 @@
+"""The official evaluator's result file, ``evaluation_<slug>.json``: sections, keys and members as it writes them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from salmubench.atomic import read_json, write_json
+from salmubench.errors import UserError
+from salmubench.evaluation.metric import describe
+from salmubench.evaluation.report import Report
+
+SKIPPED = -1.0
+OUTCOMES = "outcomes"
+"""Member of RetFail. What the official evaluator lists there is not published; we list each query's reciprocal rank."""
+
+
+def write_official(report: Report, path: str | Path, *, reciprocal_ranks: Sequence[float] = ()) -> None:
+    """Writes a report in the official evaluator's form; a skipped metric is -1.0."""
+    sections: dict[str, dict[str, dict[str, Any]]] = {"efficacy": {}, "utility": {}}
+    for spec in describe():
+        section, key, member = spec.official
+        entry = report.metrics[spec.key]
+        members: dict[str, Any] = {member: SKIPPED if entry.value is None else entry.value}
+        for extra, name in spec.official_extra.items():
+            members[name] = (entry.model_extra or {}).get(extra, SKIPPED)
+        sections[section][key] = members
+        if spec.key == "RetFail":
+            members[OUTCOMES] = list(reciprocal_ranks)
+    write_json(Path(path), sections)
+
+
+def read_official(path: str | Path) -> dict[str, dict[str, float | None]]:
+    """Reads the official evaluator's file.
+
+    Returns:
+        Metric key -> {"value": ..., further headline numbers}; None where a number is missing or was skipped (-1.0).
+
+    Raises:
+        UserError: the file is missing or has neither section.
+    """
+    content = read_json(Path(path))
+    if not is_official(content):
+        raise UserError(f"{path}: has no sections efficacy and utility; give a file of the official evaluator")
+    numbers: dict[str, dict[str, float | None]] = {}
+    for spec in describe():
+        section, key, member = spec.official
+        members = content[section].get(key) or {}
+        numbers[spec.key] = {"value": _number(path, key, members, member)}
+        for extra, name in spec.official_extra.items():
+            numbers[spec.key][extra] = _number(path, key, members, name)
+    return numbers
+
+
+def is_official(content: Any) -> bool:
+    """Whether decoded JSON looks like the official evaluator's."""
+    return isinstance(content, dict) and all(isinstance(content.get(name), dict) for name in ("efficacy", "utility"))
+
+
+def _number(path: str | Path, key: str, members: Mapping[str, Any] | float, member: str) -> float | None:
+    value = members.get(member) if isinstance(members, Mapping) else members
+    if value is None or value == SKIPPED:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{path}: {key}.{member} is {value!r}, not a number; write the file again")
+    return float(value)

@@ -1,0 +1,104 @@
+"""Where a report's numbers come from: weights, data, software, and what the checkpoint's training looked at."""
+
+import platform
+import resource
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+
+from salmubench.atomic import read_json
+from salmubench.dataset.store import Benchmark
+from salmubench.encoders.encoder import FOLDER_PREFIX, Encoder
+from salmubench.errors import UserError
+from salmubench.evaluation.report import Provenance
+
+PACKAGES = ("salmubench", "torch", "torchvision", "open_clip_torch", "numpy", "scikit-learn", "pillow")
+HOLDOUTS = ("holdout_association", "holdout_identity")
+RECORD_FILE = "record.json"
+"""Lies beside a checkpoint that ``salmubench unlearn`` wrote."""
+
+
+def provenance(
+    encoder: Encoder,
+    checkpoint: str | Path,
+    data: str | Path,
+    whole: Benchmark,
+    measured: Benchmark,
+    *,
+    limit: int | None,
+    seed: int,
+) -> Provenance:
+    """All that is known before the measuring; ``run`` is empty as yet.
+
+    Args:
+        encoder: the loaded checkpoint.
+        checkpoint: as the user named it.
+        data: as the user named it; the report keeps a folder's name, not its path.
+        whole: the benchmark.
+        measured: the part of it that ``limit`` leaves.
+        limit: rows kept of each set, if any.
+        seed: of the sample and the intervals.
+    """
+    record, consumed = _unlearning(checkpoint)
+    holdouts = {name for split in HOLDOUTS if split in whole.sets for name in whole.sets[split].file_name}
+    sets = {name: len(pairs) for name, pairs in sorted(measured.sets.items())}
+    if measured.general_knowledge is not None:
+        sets["general_knowledge"] = len(measured.general_knowledge.label)
+    gpu = f" ({torch.cuda.get_device_name(encoder.device)})" if encoder.device.type == "cuda" else ""
+    return Provenance(
+        weights_sha256=encoder.weights_sha256,
+        architecture=encoder.architecture,
+        data=str(data) if "://" in str(data) else Path(data).resolve().name,
+        data_revision=whole.revision,
+        association_split=whole.association_split,
+        sets=sets,
+        precision=encoder.precision,
+        device=f"{encoder.device.type}{gpu}",
+        seed=seed,
+        versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        unlearning=record,
+        touched_holdout=None if consumed is None else not holdouts.isdisjoint(consumed),
+        **({} if limit is None else {"limit": limit}),
+    )
+
+
+def _unlearning(checkpoint: str | Path) -> tuple[dict[str, Any] | None, set[str] | None]:
+    """The record of the unlearning run beside a checkpoint, and the file names that the run consumed."""
+    path = Path(str(checkpoint).removeprefix(FOLDER_PREFIX))
+    folder = path if path.is_dir() else path.parent
+    if not (folder / RECORD_FILE).is_file():
+        return None, None
+    record = read_json(folder / RECORD_FILE)
+    if not isinstance(record, dict):
+        raise UserError(f"{folder / RECORD_FILE}: not the record of an unlearning run; remove it or run again")
+    rows = folder / str(record.get("rows_file", ""))
+    if not rows.is_file():
+        return record, None
+    try:
+        return record, set(pq.read_table(rows, columns=["file_name"]).column("file_name").to_pylist())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{rows}: not a table of consumed rows ({error}); run the unlearning again") from error
+
+
+def run_facts(started: float, checkpoint: str | Path, data: str | Path) -> dict[str, Any]:
+    """What differs between two identical runs. ``started`` is from ``time.perf_counter()``."""
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    facts: dict[str, Any] = {
+        "seconds": round(time.perf_counter() - started, 3),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "command": shlex.join(sys.argv),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "threads": torch.get_num_threads(),
+        "checkpoint": str(checkpoint),
+        "data": str(data),
+    }
+    if torch.cuda.is_available():
+        facts["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated()
+    return facts

@@ -1,0 +1,112 @@
+"""The report contract: ``report.json`` as a typed model, its JSON schema, and the sidecar of per-row outcomes."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from salmubench.atomic import read_json, write_json
+from salmubench.errors import UserError
+
+FailureMode = Literal["ineffective", "catastrophic", "over-generalised"]
+Label = Literal["forgets", "ineffective", "catastrophic", "over-generalised"]
+
+
+class MetricEntry(BaseModel):
+    """One metric in a report. ``value`` is null where the metric was skipped, and ``reason`` says why.
+
+    Further headline numbers of a metric (RetFail's ``R@1``) stand beside ``value`` under their own name.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    value: float | None
+    interval: tuple[float, float] | None = None
+    version: int = 1
+    target: Literal["clean", "compromised"]
+    rows: int | None = None
+    reason: str | None = None
+
+
+class Verdict(BaseModel):
+    """What a method did, judged between the Clean and the Compromised bound (rule: ``evaluation/verdict.py``)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: Label
+    failure_modes: list[FailureMode]
+    leakage_reduction: float
+    inter_identity_kept: float
+    intra_identity_kept: float
+    general_knowledge_kept: float | None
+    words: str
+
+
+class Provenance(BaseModel):
+    """Where a report's numbers come from. ``run`` holds what differs between two identical runs: times and memory."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    weights_sha256: str
+    architecture: str
+    data: str
+    data_revision: str
+    association_split: str | None
+    sets: dict[str, int]
+    precision: str
+    device: str
+    seed: int
+    versions: dict[str, str]
+    unlearning: dict[str, Any] | None = None
+    touched_holdout: bool | None = None
+    run: dict[str, Any] = Field(default_factory=dict)
+
+
+class Report(BaseModel):
+    """One checkpoint's ten metrics on one data set."""
+
+    model_config = ConfigDict(populate_by_name=True, frozen=True)
+
+    schema_: Literal[1] = Field(1, alias="schema")
+    name: str
+    metrics: dict[str, MetricEntry]
+    verdict: Verdict | None = None
+    provenance: Provenance
+
+    def comparable(self) -> dict[str, Any]:
+        """The report as JSON without what may differ between two identical runs (times, dates, memory, paths)."""
+        content = self.model_dump(mode="json", by_alias=True)
+        content["provenance"].pop("run")
+        return content
+
+
+def outcomes_path(report: Path) -> Path:
+    """The sidecar of ``x.json``: ``x.outcomes.parquet`` (metric, file_name, identity_id, value, rank, best)."""
+    return report.with_suffix(".outcomes.parquet")
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Writes ``report.json`` atomically. Write the sidecar first: a report that is there is complete."""
+    write_json(path, report.model_dump(mode="json", by_alias=True))
+
+
+def read_report(path: Path) -> Report:
+    """Reads and checks a report.
+
+    Raises:
+        UserError: the file is missing, is no JSON or breaks the schema; the message names the first offending member.
+    """
+    content = read_json(path)
+    try:
+        return Report.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the top level"
+        raise UserError(
+            f"{path}: not a SALMUBench report ({where}: {first['msg']}); evaluate the checkpoint again"
+        ) from None
+
+
+def report_schema() -> dict[str, Any]:
+    """The published JSON schema of ``report.json``."""
+    return Report.model_json_schema(by_alias=True)

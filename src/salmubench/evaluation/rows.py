@@ -1,0 +1,43 @@
+"""What metrics ask of a benchmark: the rows of a set, in a fixed order."""
+
+from typing import Any
+
+import numpy as np
+
+from salmubench.dataset.store import Benchmark, PairSet
+from salmubench.evaluation.metric import Inputs, Pictures, Skip, Texts
+
+
+def rows(benchmark: Benchmark, name: str) -> PairSet | Skip:
+    """The set ``name`` in the order of its file names, so that no score depends on the order of the stored rows."""
+    pairs = benchmark.sets.get(name)
+    if pairs is None or len(pairs) == 0:
+        return Skip(f"the data have no rows of the set {name}")
+    order = sorted(range(len(pairs)), key=pairs.file_name.__getitem__)
+    return PairSet(
+        name=pairs.name,
+        picture=pairs.picture[order],
+        text=tuple(pairs.text[row] for row in order),
+        identity_id=tuple(pairs.identity_id[row] for row in order),
+        file_name=tuple(pairs.file_name[row] for row in order),
+    )
+
+
+def labels(pairs: PairSet) -> dict[str, Any]:
+    """The arguments ``file_name`` and ``identity_id`` of a metric, each of shape (n,)."""
+    return {
+        "file_name": np.array(pairs.file_name, dtype=np.str_),
+        "identity_id": np.array([identity or "" for identity in pairs.identity_id], dtype=np.str_),
+    }
+
+
+def pair_inputs(name: str) -> Inputs:
+    """Inputs of a metric that looks at the true pairs of one set: ``picture``, ``text`` and the labels."""
+
+    def inputs(benchmark: Benchmark) -> dict[str, Any] | Skip:
+        pairs = rows(benchmark, name)
+        if isinstance(pairs, Skip):
+            return pairs
+        return {"picture": Pictures(pairs.picture), "text": Texts(pairs.text), **labels(pairs)}
+
+    return inputs

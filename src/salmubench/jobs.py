@@ -1,0 +1,114 @@
+"""Independent jobs on this machine's cores: a pool of processes whose progress bars appear together in one place."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from queue import Queue
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress as RichProgress
+from rich.progress import TaskID
+
+from salmubench.progress import Advance, console_bars
+
+Message = tuple[str, str, int]
+"""(event, bar, number): ("open", description, total), ("move", description, count) or ("close", description, 0)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A call of a module-level function that takes ``progress``; all of it must be picklable.
+
+    ``label`` stands before the description of each of its bars.
+    """
+
+    label: str
+    function: Callable[..., Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+_messages: Queue[Message] | None = None
+
+
+def _start_worker(messages: Queue[Message], threads: int) -> None:
+    global _messages
+    _messages = messages
+    # Before torch is imported: the pools of OpenMP and MKL are sized when they are first used.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _run(job: Job) -> Any:
+    messages = _messages
+    assert messages is not None
+
+    @contextmanager
+    def forwarded(description: str, total: int) -> Iterator[Advance]:
+        bar = f"{job.label}: {description}" if job.label else description
+        messages.put(("open", bar, total))
+        try:
+            yield lambda count: messages.put(("move", bar, count))
+        finally:
+            messages.put(("close", bar, 0))
+
+    return job.function(**job.arguments, progress=forwarded)
+
+
+class Pool:
+    """Two or more worker processes, each with its share of the cores.
+
+    Args:
+        workers: how many jobs run at once; by default two, or one where there is one core.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.workers = workers or min(2, cores)
+        self.threads = max(1, cores // self.workers)
+        context = multiprocessing.get_context("spawn")  # a forked process would inherit torch's locked thread pools
+        self._manager = context.Manager()
+        self._messages: Queue[Message] = self._manager.Queue()
+        self._pool = ProcessPoolExecutor(self.workers, context, _start_worker, (self._messages, self.threads))
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._manager.shutdown()
+
+    def run(self, jobs: Sequence[Job]) -> list[Any]:
+        """Runs the jobs and returns their values in the order given; the first failure is raised when it happens."""
+        with console_bars(Console(file=sys.stderr)) as bars:
+            reader = threading.Thread(target=self._show, args=(bars,), daemon=True)
+            reader.start()
+            try:
+                futures = [self._pool.submit(_run, job) for job in jobs]
+                for future in as_completed(futures):
+                    future.result()
+                return [future.result() for future in futures]
+            finally:
+                for future in futures:
+                    future.cancel()
+                self._messages.put(("stop", "", 0))
+                reader.join()
+
+    def _show(self, bars: RichProgress) -> None:
+        tasks: dict[str, TaskID] = {}
+        while True:
+            event, bar, number = self._messages.get()
+            if event == "stop":
+                return
+            if event == "open":
+                tasks[bar] = bars.add_task(bar, total=number)
+            elif event == "move":
+                bars.advance(tasks[bar], number)
+            else:
+                bars.stop_task(tasks.pop(bar))

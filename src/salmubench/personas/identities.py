@@ -1,0 +1,183 @@
+"""Stage 4 of the five: unique, fictitious personal data, consistent with the country of each person."""
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Literal
+
+from anyascii import anyascii
+from faker.providers.job import Provider as FakerJobs
+from stdnum import luhn
+
+from salmubench.dataset.schema import FIELDS, Field
+from salmubench.errors import UserError
+from salmubench.personas.countries import LOCALES, country_name, draw_city, draw_iban, draw_name, draw_phone_number
+from salmubench.seeds import derive, generator
+
+Gender = Literal["female", "male"]
+
+BLOOD_TYPES: dict[str, float] = {
+    "O+": 38.67, "A+": 27.42, "B+": 22.02, "AB+": 5.88, "O-": 2.55, "A-": 1.99, "B-": 1.11, "AB-": 0.36,
+}  # fmt: skip
+"""ABO and Rh groups with their share of the world's population in per cent (Wikipedia, "Blood type distribution by country")."""
+
+_TEST_CARDS = ("222300", "400000", "411111", "424242", "510510", "520082", "555555")
+"""Heads of the card numbers that payment processors publish for tests (Stripe, Adyen); Visa and Mastercard, 16 digits."""
+
+_MAIL_DOMAINS = tuple(
+    f"{name}.example" for name in ("mailhub", "postbox", "inbox", "quickmail", "letters", "webmail", "mymail", "netpost")
+)
+"""``.example`` is reserved (RFC 2606): nobody can own such an address."""
+
+_LONGEST_NAME = 24
+"""Letters of a full name; longer ones would push a fact out of a short text context."""
+
+_ATTEMPTS = 200
+_JOB_FRAGMENTS = frozenset({"copy", "land", "make", "sub", "press sub", "publishing copy", "early years/pre teacher"})
+"""Entries that Faker's list cut off at a hyphen."""
+
+
+@dataclass(frozen=True)
+class Persona:
+    """A fictitious person: the anchor's identity and gender, a name, a country and the eight sensitive facts.
+
+    Attributes:
+        identity_id: the anchor's 8-digit number.
+        name: given name and surname in Latin letters.
+        country_code: ISO 3166 alpha-2.
+        job: as one says it, lower case but for acronyms and proper names.
+        phone_number: international format.
+        emails: one address (the plural is the published field's name).
+        iban: in groups of four.
+        credit_card: 16 digits in groups of four.
+        passport: country code and seven digits.
+    """
+
+    identity_id: str
+    name: str
+    gender: Gender
+    country_code: str
+    country: str
+    city: str
+    job: str
+    blood_type: str
+    phone_number: str
+    emails: str
+    iban: str
+    credit_card: str
+    passport: str
+
+    def value(self, data_field: Field) -> str:
+        """The fact that stands in ``data_field``."""
+        return str(getattr(self, data_field))
+
+    def metadata(self) -> dict[str, str]:
+        """What the identities' side file holds of this person: everything but the identity, which is its key."""
+        record = asdict(self)
+        del record["identity_id"]
+        return record
+
+
+def make_personas(genders: Mapping[str, Gender], *, seed: int) -> list[Persona]:
+    """One persona for each identity, in the order of ``genders``; nobody shares a name, address or number.
+
+    Countries are dealt out in shuffled rounds, so that a small set spans as many as it has people. Each person is drawn
+    from a generator of their own; one who clashes with a person of smaller identity id is drawn again.
+
+    Args:
+        genders: identity id -> gender of the anchor's face.
+        seed: the world's seed.
+
+    Raises:
+        UserError: there are too many people for the countries' names and number ranges.
+    """
+    taken: set[str] = set()
+    personas: dict[str, Persona] = {}
+    for identity, country in zip(sorted(genders), _deal_countries(len(genders), seed), strict=True):
+        personas[identity] = _draw_unclaimed(identity, genders[identity], country, seed, taken)
+        taken.update(_unique_values(personas[identity]))
+    return [personas[identity] for identity in genders]
+
+
+def _deal_countries(count: int, seed: int) -> list[str]:
+    chance = generator(seed, "personas", "countries")
+    countries = sorted(LOCALES)
+    rounds = -(-count // len(countries))
+    return [countries[place] for _ in range(rounds) for place in chance.permutation(len(countries))][:count]
+
+
+def _unique_values(persona: Persona) -> list[str]:
+    """What no two people may share; names count as one where they differ in accents alone."""
+    return [
+        anyascii(persona.name).lower(),
+        persona.phone_number,
+        persona.emails,
+        persona.iban,
+        persona.credit_card,
+        persona.passport,
+    ]
+
+
+def _draw_unclaimed(identity: str, gender: Gender, country: str, seed: int, taken: set[str]) -> Persona:
+    for attempt in range(_ATTEMPTS):
+        persona = _draw(identity, gender, country, derive(seed, "personas", identity, attempt))
+        if len(persona.name) <= _LONGEST_NAME and taken.isdisjoint(_unique_values(persona)):
+            return persona
+    raise UserError(
+        f"{country_name(country)} has no unclaimed name or number left for identity {identity}: ask for fewer identities"
+    )
+
+
+def _draw(identity: str, gender: Gender, country: str, seed: int) -> Persona:
+    chance = random.Random(seed)
+    name = draw_name(country, gender, seed)
+    return Persona(
+        identity_id=identity,
+        name=name,
+        gender=gender,
+        country_code=country,
+        country=country_name(country),
+        city=draw_city(country, chance),
+        job=chance.choice(job_titles()),
+        blood_type=chance.choices(list(BLOOD_TYPES), weights=list(BLOOD_TYPES.values()))[0],
+        phone_number=draw_phone_number(country, chance),
+        emails=_draw_email(name, chance),
+        iban=draw_iban(country, chance),
+        credit_card=_draw_card(chance),
+        passport=f"{country}{chance.randrange(10**7):07d}",
+    )
+
+
+def _draw_email(name: str, chance: random.Random) -> str:
+    """Initial and surname at a reserved domain, as in the published ``ffossi@mailhub.com``."""
+    given, surname = (re.sub(r"[^a-z]", "", anyascii(part).lower()) for part in name.split(" ", 1))
+    return f"{given[0]}{surname}@{chance.choice(_MAIL_DOMAINS)}"
+
+
+def _draw_card(chance: random.Random) -> str:
+    digits = chance.choice(_TEST_CARDS) + "".join(chance.choices("0123456789", k=9))
+    digits += luhn.calc_check_digit(digits)
+    return " ".join(digits[start : start + 4] for start in range(0, 16, 4))
+
+
+@cache
+def job_titles() -> tuple[str, ...]:
+    """Faker's jobs in spoken form, sorted and distinct: "Buyer, retail" becomes "retail buyer"."""
+    return tuple(sorted({_spoken(entry) for entry in FakerJobs.jobs} - _JOB_FRAGMENTS))
+
+
+def _spoken(entry: str) -> str:
+    head, _, qualifier = entry.replace("(", ", ").replace(")", "").partition(", ")
+    words = [*reversed([part.strip(", ") for part in qualifier.split(", ") if part.strip(", ")]), head.strip()]
+    return " ".join(_lower(word) for part in words for word in part.split())
+
+
+def _lower(word: str) -> str:
+    """``word`` in lower case unless it is an acronym or the name of a country or language."""
+    proper = word.isupper() or word in {"English", "England", "Wales", "Scotland"}
+    return word if proper else word.lower()
+
+
+assert set(FIELDS) <= set(Persona.__dataclass_fields__)

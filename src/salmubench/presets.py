@@ -1,0 +1,133 @@
+"""Scales as data: how large a world, which model, how long. ``tiny`` tests the path, ``mini`` shows the effect."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from salmubench.errors import UserError
+
+
+@dataclass(frozen=True)
+class World:
+    """Counts of what ``salmubench data build`` makes.
+
+    Attributes:
+        identities: people of the sensitive set.
+        pictures: sensitive pictures a person (one picture = one caption = one field).
+        long_side: pixels of a picture's longer side.
+        retain_joint: generically captioned pictures of the set's own people (whole set).
+        retain_disjoint: generically captioned pictures of nobody in the set (parquet).
+        general_portraits: generically captioned portraits of yet other people (retain_real shards).
+        general_classes: OpenMoji classes of general knowledge.
+        train_renderings: pictures a class in the retain_real shards.
+        test_renderings: pictures a class in general_knowledge.
+    """
+
+    identities: int
+    pictures: int
+    long_side: int
+    retain_joint: int
+    retain_disjoint: int
+    general_portraits: int
+    general_classes: int
+    train_renderings: int
+    test_renderings: int
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How both models are trained: an open_clip model configuration and open_clip_train's hyper-parameters."""
+
+    model: dict[str, Any]
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int
+    weight_decay: float = 0.2
+    precision: str = "amp_bf16"
+    sensitive_repeats: int = 1
+
+
+@dataclass(frozen=True)
+class Unlearning:
+    """The one loop's hyper-parameters, shared by all methods."""
+
+    budget: float
+    learning_rate: float
+    batch_size: int
+    warmup_share: float = 0.1
+    weight_decay: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A scale by name."""
+
+    name: str
+    world: World
+    pretraining: Pretraining
+    unlearning: Unlearning
+
+
+def _small_clip(image_size: int, vision_width: int, text_width: int, text_layers: int) -> dict[str, Any]:
+    return {
+        "embed_dim": 128,
+        "vision_cfg": {"image_size": image_size, "layers": [1, 1, 1, 1], "width": vision_width},
+        "text_cfg": {
+            "context_length": 48,
+            "vocab_size": 49408,
+            "width": text_width,
+            "heads": text_width // 32,
+            "layers": text_layers,
+        },
+    }
+
+
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset(
+        name="tiny",
+        world=World(
+            identities=8,
+            pictures=12,
+            long_side=64,
+            retain_joint=8,
+            retain_disjoint=60,
+            general_portraits=32,
+            general_classes=20,
+            train_renderings=4,
+            test_renderings=2,
+        ),
+        pretraining=Pretraining(
+            model=_small_clip(32, 16, 64, 1), epochs=3, batch_size=32, learning_rate=1e-3, warmup_steps=5
+        ),
+        unlearning=Unlearning(budget=1, learning_rate=1e-4, batch_size=16),
+    ),
+    "mini": Preset(
+        name="mini",
+        world=World(
+            identities=64,
+            pictures=24,
+            long_side=96,
+            retain_joint=96,
+            retain_disjoint=900,
+            general_portraits=500,
+            general_classes=320,
+            train_renderings=7,
+            test_renderings=3,
+        ),
+        pretraining=Pretraining(
+            model=_small_clip(64, 24, 128, 2), epochs=14, batch_size=128, learning_rate=1e-3, warmup_steps=60
+        ),
+        unlearning=Unlearning(budget=2, learning_rate=1e-4, batch_size=32),
+    ),
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset called ``name``.
+
+    Raises:
+        UserError: there is none; the message lists them.
+    """
+    if name not in PRESETS:
+        raise UserError(f"there is no preset {name!r}: choose from {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,67 @@
+"""Progress bars with a rate and the time left. A long function takes ``progress``; it stays silent by default.
+
+A ``Progress`` is called as ``with progress("encoding pictures", total) as advance: ... advance(n)``.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+Advance = Callable[[int], None]
+
+
+class Progress(Protocol):
+    """Opens one bar of ``total`` units; the context's value moves it on by so many units."""
+
+    def __call__(self, description: str, total: int) -> AbstractContextManager[Advance]: ...
+
+
+@contextmanager
+def silent(description: str, total: int) -> Iterator[Advance]:
+    """Shows nothing: the default of every public function."""
+    yield lambda count: None
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "", style="progress.data.speed")
+
+
+def console_bars(console: Console) -> RichProgress:
+    """The bars' look, for one bar or for several that run at once."""
+    return RichProgress(
+        TextColumn("{task.description:<34}"),
+        BarColumn(bar_width=28),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        console=console,
+    )
+
+
+@contextmanager
+def console(description: str, total: int) -> Iterator[Advance]:
+    """A bar on standard error; where that is no terminal, one line when the step ends."""
+    with console_bars(Console(file=sys.stderr)) as bars:
+        task = bars.add_task(description, total=total)
+
+        def advance(count: int) -> None:
+            bars.advance(task, count)
+
+        yield advance

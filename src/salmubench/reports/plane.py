@@ -1,0 +1,135 @@
+"""Figure: efficacy against utility, every run between the two bounds."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from salmubench.reports import style
+from salmubench.reports.results import Results, Run, share
+from salmubench.reports.style import Figure, Omission
+
+NAME = "plane"
+TITLE = "Forgetting without breaking anything lies in the top right corner"
+SIZE = 9.0
+FLOOR = -0.08
+"""Runs that kept less than nothing (holdouts pushed below Clean) are drawn on the lower edge, with the share beside them."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run on the plane: x the share of the leak removed, y the least share of utility kept, both as measured."""
+
+    label: str
+    x: float
+    y: float
+    colour: str
+    marker: str
+
+
+def plane(results: Results) -> Figure | Omission:
+    """The plane, where both bounds are there to judge by."""
+    if results.clean is None or results.compromised is None or not any(run.verdict for run in results.runs):
+        return Omission(NAME, TITLE, "It needs the reports clean and compromised, and at least one method judged by them.")
+    points = [point for run in results.runs if (point := _point(run)) is not None]
+    told = "; ".join(f"{point.label}: leak removed {share(point.x)}, utility kept {share(point.y)}" for point in points)
+    return Figure(
+        name=NAME,
+        title=TITLE,
+        alt=f"Scatter of leak removed against utility kept. {told}.",
+        caption="Across: share of the retrieval leak removed, from Compromised (0) to Clean (100 %). Up: share of utility "
+        "kept, the least of held-out people, held-out pairs and general knowledge, so that no loss is hidden by a mean. "
+        "Clean itself lies bottom right: it never knew the holdouts.",
+        draw=lambda width: _draw(points, width),
+    )
+
+
+def _point(run: Run) -> Point | None:
+    kept = run.utility_kept
+    if run.verdict is None or kept is None:
+        return None
+    colour, marker = style.VERDICTS[run.verdict.label]
+    return Point(run.label, run.verdict.leakage_reduction, kept, colour, marker)
+
+
+def _draw(points: Sequence[Point], width: float) -> Canvas:
+    wide = width > style.NARROW
+    height = 430.0 if wide else 400.0 + 5 * max(0, len(points) - 12)
+    figure = Canvas(figsize=(width / 72, height / 72))
+    left, right, top, bottom = (52, 16, 30, 44) if wide else (40, 8, 30, 44)
+    axes = figure.add_axes(
+        (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
+    )
+    low = min(FLOOR, *(max(-0.3, point.x - 0.05) for point in points)) if points else FLOOR
+    axes.set_xlim(low, 1.12)
+    axes.set_ylim(FLOOR - 0.04, 1.12)
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    axes.set_xticks(ticks, [f"{round(100 * tick)} %" for tick in ticks])
+    axes.set_yticks(ticks, [f"{round(100 * tick)} %" for tick in ticks])
+    axes.grid(color=style.LINE, linewidth=0.6, alpha=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    axes.set_xlabel("leak removed  →", loc="right")
+    axes.text(0, 1 + 10 / (height - top - bottom), "↑  utility kept (the least of three)", transform=axes.transAxes,
+              color=style.MUTED, fontsize=SIZE + 0.5)  # fmt: skip
+    axes.axvspan(0.9, 1.12, ymin=0.82, facecolor=style.VERDICTS["forgets"][0], alpha=0.13, linewidth=0)
+    axes.plot((0, 1), (1, 0), color=style.LINE, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    bounds = [
+        Point("Compromised", 0, 1, style.COMPROMISED, "s"),
+        Point("Clean", 1, 0, style.CLEAN, "s"),
+        Point("ideal", 1, 1, style.VERDICTS["forgets"][0], "*"),
+    ]
+    for point in (*bounds, *points):
+        x, y = _place(axes, point)
+        axes.plot(x, y, point.marker, color=point.colour, markersize=12 if point.marker == "*" else 7.5, clip_on=False,
+                  markeredgecolor=style.PAPER, markeredgewidth=0.9, zorder=3)  # fmt: skip
+    _label(axes, [*bounds, *points], (width - left - right, height - top - bottom))
+    return figure
+
+
+def _place(axes: Axes, point: Point) -> tuple[float, float]:
+    (low, high), (_, top) = axes.get_xlim(), axes.get_ylim()
+    return min(max(point.x, low + 0.02), high - 0.02), min(max(point.y, FLOOR), top - 0.02)
+
+
+def _offsets() -> Iterator[tuple[float, float, str]]:
+    """Where a label may stand from its point, in points, nearest first, and which end of it faces the point."""
+    for away in (0, 10, 20, 32, 46, 62, 80, 100, 124, 150, 180):
+        for rise in (0, away, -away, 0.5 * away, -0.5 * away):
+            yield 9 + 0.5 * away, rise, "left"
+            yield -9 - 0.5 * away, rise, "right"
+        yield 0, 13 + away, "center"
+        yield 0, -13 - away, "center"
+
+
+def _label(axes: Axes, points: Sequence[Point], size: tuple[float, float]) -> None:
+    """Writes each point's name where it covers no point and no other name; a thin line leads to a name that had to move."""
+    (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
+    spots = []
+    for point in points:
+        x, y = _place(axes, point)
+        spots.append(((x - x0) / (x1 - x0) * size[0], (y - y0) / (y1 - y0) * size[1]))
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
+    for point, (x, y) in zip(points, spots, strict=True):
+        text = point.label + (f" ({share(point.y)})" if point.y < FLOOR else "")
+        bold = "bold" if point.marker in "s*" else "normal"
+        wide = style.text_width(text, SIZE, bold)
+        for dx, dy, side in _offsets():
+            left = x + dx - {"left": 0, "right": wide, "center": wide / 2}[side]
+            frame = (left - 1, y + dy - 6, left + wide + 1, y + dy + 6)
+            inside = frame[0] >= -6 and frame[2] <= size[0] + 8 and frame[1] >= 0 and frame[3] <= size[1]
+            if inside and not any(_overlap(frame, other) for other in taken):
+                break
+        taken.append(frame)
+        far = abs(dy) > 14 or abs(dx) > 16
+        axes.annotate(
+            text, ((x / size[0]), (y / size[1])), (dx, dy), xycoords="axes fraction", textcoords="offset points",
+            ha=side, va="center", fontsize=SIZE, fontweight=bold, zorder=4, annotation_clip=False,
+            color=point.colour if point.label in ("Clean", "Compromised") and bold == "bold" else style.INK,
+            arrowprops={"arrowstyle": "-", "color": style.MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4} if far else None,
+        )  # fmt: skip
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -1,0 +1,206 @@
+"""Reports side by side: the two bounds, the methods best first, and how near each number is to its target."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from salmubench.dataset.schema import SENSITIVE_SPLITS
+from salmubench.errors import UserError
+from salmubench.evaluation.metric import metrics as registry
+from salmubench.evaluation.report import MetricEntry, Report, Verdict
+from salmubench.evaluation.verdict import judge
+from salmubench.reports.redact import plain
+
+LABELS = ("forgets", "over-generalised", "ineffective", "catastrophic")
+MEANING = {
+    "forgets": "the leak is gone, everything else is still there",
+    "over-generalised": "what nobody asked to delete was erased too",
+    "ineffective": "it still leaks",
+    "catastrophic": "general knowledge was lost",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric as a column of the table.
+
+    Attributes:
+        key: its name, e.g. ``"AssocStr"``.
+        title: a line for people.
+        efficacy: True where Clean is the target, False where Compromised is.
+        holdout: whether it looks at sensitive pairs, so that Clean (and not zero) is what nothing kept would give.
+    """
+
+    key: str
+    title: str
+    efficacy: bool
+    holdout: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """One report with its verdict; ``label`` is its name for people, e.g. ``delete 2×``."""
+
+    report: Report
+    verdict: Verdict | None
+
+    @property
+    def name(self) -> str:
+        return plain(self.report.name, 60)
+
+    @property
+    def label(self) -> str:
+        return re.sub(r"-(\d+(?:\.\d+)?)x$", " \\1×", self.name)
+
+    def entry(self, key: str) -> MetricEntry | None:
+        """The metric where it was measured."""
+        entry = self.report.metrics.get(key)
+        return entry if entry is not None and entry.value is not None else None
+
+    def value(self, key: str) -> float | None:
+        entry = self.entry(key)
+        return entry.value if entry else None
+
+    @property
+    def utility_kept(self) -> float | None:
+        """The least that is kept of holdout people, held-out pairs and general knowledge: one loss is not made up for."""
+        if self.verdict is None:
+            return None
+        kept = (self.verdict.inter_identity_kept, self.verdict.intra_identity_kept, self.verdict.general_knowledge_kept)
+        return min(share for share in kept if share is not None)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a table or a page shows: ``runs`` holds the methods, best first, without the bounds."""
+
+    clean: Run | None
+    compromised: Run | None
+    runs: tuple[Run, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def bounds(self) -> tuple[Run, ...]:
+        return tuple(run for run in (self.clean, self.compromised) if run)
+
+    @property
+    def everything(self) -> tuple[Run, ...]:
+        return (*self.bounds, *self.runs)
+
+    @property
+    def efficacy(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.efficacy)
+
+    @property
+    def utility(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if not column.efficacy)
+
+    def score(self, run: Run, column: Column) -> float | None:
+        """How far a number got: 1 at its target, 0 where nothing was forgotten or nothing is left.
+
+        Efficacy: (Compromised - v) / (Compromised - Clean), above 1 where it went below Clean (over-correction).
+        Utility on sensitive pairs: (v - Clean) / (Compromised - Clean); other utility: v / Compromised.
+        None where a bound is missing or the bounds do not stand apart.
+        """
+        value = run.value(column.key)
+        clean, compromised = (bound.value(column.key) if bound else None for bound in (self.clean, self.compromised))
+        if value is None or compromised is None:
+            return None
+        floor = clean if column.efficacy or column.holdout else 0.0
+        if floor is None or compromised - floor <= 1e-9:
+            return None
+        kept = (value - floor) / (compromised - floor)
+        return 1 - kept if column.efficacy else kept
+
+    def best(self, column: Column) -> set[str]:
+        """Names of the methods whose number is nearest to the metric's target; none where the target is missing."""
+        bound = self.clean if column.efficacy else self.compromised
+        target = bound.value(column.key) if bound else None
+        if target is None:
+            return set()
+        away = {run.report.name: abs(value - target) for run in self.runs if (value := run.value(column.key)) is not None}
+        return {name for name, distance in away.items() if distance == min(away.values())}
+
+
+def arrange(reports: Sequence[Report]) -> Results:
+    """Sets reports side by side.
+
+    Raises:
+        UserError: there is none, two have one name, or their numbers do not belong in one table (other data, other
+            metric versions).
+    """
+    _check(reports)
+    by_name = {report.name: report for report in reports}
+    clean, compromised = by_name.get("clean"), by_name.get("compromised")
+    runs = [Run(report, _verdict(report, clean, compromised)) for report in reports]
+    named = {run.report.name: run for run in runs}
+    methods = [run for run in runs if run.report.name not in ("clean", "compromised")]
+    return Results(
+        clean=named.get("clean"),
+        compromised=named.get("compromised"),
+        runs=tuple(sorted(methods, key=_rank)),
+        columns=_columns(reports),
+    )
+
+
+def _check(reports: Sequence[Report]) -> None:
+    if not reports:
+        raise UserError("there is no report to show; name at least one report.json")
+    first, names = reports[0], set[str]()
+    for report in reports:
+        if report.name in names:
+            raise UserError(f"two reports are called {plain(report.name, 60)!r}; evaluate one again with another --name")
+        names.add(report.name)
+        if report.provenance.data_revision != first.provenance.data_revision:
+            raise UserError(
+                f"{plain(first.name, 60)!r} and {plain(report.name, 60)!r} were measured on different data revisions; "
+                "evaluate both on the same data"
+            )
+        for key, entry in report.metrics.items():
+            other = first.metrics.get(key)
+            if other is not None and other.version != entry.version:
+                raise UserError(
+                    f"{plain(first.name, 60)!r} and {plain(report.name, 60)!r} have different versions of {plain(key, 40)}; "
+                    "evaluate both again"
+                )
+
+
+def _verdict(report: Report, clean: Report | None, compromised: Report | None) -> Verdict | None:
+    if report.verdict is None and clean is not None and compromised is not None:
+        return judge(report, clean, compromised)
+    return report.verdict
+
+
+def _rank(run: Run) -> tuple[float, str]:
+    """Best first: by the distance from the corner where the leak is gone and all utility is kept."""
+    verdict, kept = run.verdict, run.utility_kept
+    if verdict is None or kept is None:
+        return (float("inf"), run.name)
+    return ((max(0.0, 1 - verdict.leakage_reduction) ** 2 + max(0.0, 1 - kept) ** 2) ** 0.5, run.name)
+
+
+def _columns(reports: Iterable[Report]) -> tuple[Column, ...]:
+    """All metrics that a report names: efficacy first, each in the paper's order, unknown ones last."""
+    targets = {key: entry.target for report in reports for key, entry in report.metrics.items()}
+    columns = []
+    for key, target in targets.items():
+        spec = registry[key].spec if key in registry.names() else None
+        place = spec.order if spec else 99
+        column = Column(
+            key=key,
+            title=spec.title if spec else plain(key, 24),
+            efficacy=target == "clean",
+            holdout=bool(spec and set(spec.sets) & set(SENSITIVE_SPLITS)),
+        )
+        columns.append((not column.efficacy, place, key, column))
+    return tuple(column for *_, column in sorted(columns, key=lambda each: each[:3]))
+
+
+def number(value: float | None) -> str:
+    """A metric's value as people read it: three decimals and a true minus."""
+    return "–" if value is None else f"{value:.3f}".replace("-", "−")
+
+
+def share(value: float | None) -> str:
+    """A share in whole per cent."""
+    return "–" if value is None else f"{100 * value:.0f} %".replace("-", "−")

@@ -1,0 +1,242 @@
+"""The one style of every figure: a colour-blind-safe palette in two themes, type sizes, and how a figure becomes bytes.
+
+A figure is drawn once in the light palette. Inside the page each of its colours becomes a CSS variable, so that the same
+SVG suits a light and a dark screen; the files for a paper keep the light palette. Text stays text in the SVG.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure as Canvas
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.textpath import TextToPath
+from numpy.typing import NDArray
+
+LIGHT = {
+    "paper": "#ffffff",
+    "ink": "#1b1f24",
+    "muted": "#5b6570",
+    "line": "#d4dae1",
+    "wash": "#f2f5f8",
+    "clean": "#0072b2",
+    "compromised": "#d55e00",
+    "forgets": "#009e73",
+    "ineffective": "#e69f00",
+    "over": "#cc79a7",
+}
+"""Okabe and Ito's colours on white, with greys. Lower-case hex, each different: they are found again in the SVG."""
+
+DARK = {
+    "paper": "#14181d",
+    "ink": "#e8ecf0",
+    "muted": "#9ba7b3",
+    "line": "#343c45",
+    "wash": "#1d232a",
+    "clean": "#56b4e9",
+    "compromised": "#f5874a",
+    "forgets": "#2fc79c",
+    "ineffective": "#f0b429",
+    "over": "#e09cc3",
+}
+"""The same hues, lifted for a dark screen."""
+
+PAPER, INK, MUTED, LINE, WASH = (LIGHT[name] for name in ("paper", "ink", "muted", "line", "wash"))
+CLEAN, COMPROMISED = LIGHT["clean"], LIGHT["compromised"]
+VERDICTS: dict[str, tuple[str, str]] = {
+    "forgets": (LIGHT["forgets"], "o"),
+    "ineffective": (LIGHT["ineffective"], "^"),
+    "catastrophic": (INK, "X"),
+    "over-generalised": (LIGHT["over"], "D"),
+}
+"""Colour and marker of each verdict: told apart by shape as well."""
+UNJUDGED = (MUTED, "s")
+
+WIDE, NARROW = 760.0, 344.0
+"""Width in points for a page or a slide, and for a telephone."""
+
+FONTS = "Inter, 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
+
+_SETTINGS: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "text.color": INK,
+    "text.parse_math": False,  # a name that holds dollar signs is a name, not a formula
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "axes.unicode_minus": True,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "figure.facecolor": PAPER,
+    "lines.linewidth": 1.6,
+    "patch.linewidth": 0.8,
+    "image.composite_image": False,
+    "svg.fonttype": "none",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure for the page, for a paper and for a talk.
+
+    Attributes:
+        name: stem of its files and its anchor in the page.
+        title: what it shows, as a heading.
+        alt: the same for who cannot see it.
+        caption: how to read it.
+        draw: draws it at a width in points (``WIDE`` or ``NARROW``).
+    """
+
+    name: str
+    title: str
+    alt: str
+    caption: str
+    draw: Callable[[float], Canvas]
+
+
+@dataclass(frozen=True)
+class Omission:
+    """A figure that this run cannot give, and why, as one sentence."""
+
+    name: str
+    title: str
+    reason: str
+
+
+@contextmanager
+def style(salt: str) -> Iterator[None]:
+    """Sets matplotlib up for one figure; ``salt`` makes its element ids its own, and the same each time."""
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def sheet(width: float, height: float) -> tuple[Canvas, Axes]:
+    """An empty drawing whose units are points, from the top left corner."""
+    figure = Canvas(figsize=(width / 72, height / 72))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.axis("off")
+    return figure, axes
+
+
+def box(axes: Axes, x: float, y: float, width: float, height: float, *, radius: float = 6, **look: Any) -> FancyBboxPatch:
+    """A rectangle with round corners on a sheet; (x, y) is its top left corner."""
+    look = {"facecolor": WASH, "edgecolor": "none"} | look
+    patch = FancyBboxPatch((x, y), width, height, boxstyle=f"round,pad=0,rounding_size={radius}", **look)
+    axes.add_patch(patch)
+    return patch
+
+
+def picture(axes: Axes, pixels: NDArray[Any], x: float, y: float, width: float, height: float) -> None:
+    """A picture on a sheet, cut to fill the frame (x, y, width, height), with round corners."""
+    rows, columns = pixels.shape[:2]
+    scale = max(width / columns, height / rows)
+    left, top = x - (columns * scale - width) / 2, y - (rows * scale - height) / 2
+    frame = box(axes, x, y, width, height, facecolor="none", edgecolor=LINE)
+    extent = (left, left + columns * scale, top + rows * scale, top)
+    axes.imshow(pixels, extent=extent, interpolation="none", aspect="auto", clip_path=frame, zorder=0.9)
+    axes.set_xlim(0, axes.figure.get_figwidth() * 72)
+    axes.set_ylim(axes.figure.get_figheight() * 72, 0)
+
+
+@lru_cache(maxsize=8192)
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Width of a line in points."""
+    width, _, _ = TextToPath().get_text_width_height_descent(
+        text, FontProperties(family="DejaVu Sans", size=size, weight=weight), ismath=False
+    )
+    return float(width)
+
+
+def wrap(text: str, width: float, size: float, *, weight: str = "normal", lines: int = 4) -> list[str]:
+    """Breaks a text into at most so many lines of at most ``width`` points; an ellipsis marks what is cut."""
+    done: list[str] = []
+    line = ""
+    for word in _pieces(text, width, size, weight):
+        longer = f"{line} {word}".strip()
+        if line and text_width(longer, size, weight) > width:
+            done.append(line)
+            line = word
+        else:
+            line = longer
+    done.append(line)
+    if len(done) > lines:
+        last = done[lines - 1]
+        while last and text_width(last + "…", size, weight) > width:
+            last = last[:-1]
+        done = [*done[: lines - 1], last + "…"]
+    return done
+
+
+def _pieces(text: str, width: float, size: float, weight: str) -> Iterator[str]:
+    for word in text.split():
+        while text_width(word, size, weight) > width and len(word) > 1:
+            cut = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or text_width(word[:n], size, weight) <= width)
+            yield word[:cut]
+            word = word[cut:]
+        yield word
+
+
+def say(axes: Axes, x: float, y: float, text: str, *, size: float = 9.5, width: float | None = None, lines: int = 4,
+        leading: float = 1.35, weight: str = "normal", **look: Any) -> float:  # fmt: skip
+    """Writes a text on a sheet, its first line's top at ``y``; wraps it to ``width``. Returns where the next line goes."""
+    rows = wrap(text, width, size, weight=weight, lines=lines) if width else [text]
+    for row in rows:
+        axes.text(x, y + size * 0.95, row, fontsize=size, fontweight=weight, va="baseline", **look)
+        y += size * leading
+    return y
+
+
+def to_png(figure: Canvas, *, dpi: int = 200) -> bytes:
+    """The figure as PNG in the light palette, without dates or versions: the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def to_svg(figure: Canvas, *, alt: str, title: str) -> str:
+    """The figure as an SVG file with real text and a title and description for screen readers."""
+    stream = io.StringIO()
+    FigureCanvasSVG(figure)
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Title": title, "Description": alt})
+    return re.sub(r"'DejaVu Sans'(?=[;\"])", FONTS, stream.getvalue())
+
+
+def inline(svg: str, alt: str) -> str:
+    """An SVG file's picture for inside an HTML page: sized by the page, its colours and font by the page's theme."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    names = {colour: name for name, colour in LIGHT.items()}
+
+    def themed(match: re.Match[str]) -> str:
+        return f"{match[1]}: var(--{names[match[2]]})" if match[2] in names else match[0]
+
+    body = re.sub(r"(fill|stroke|stop-color): (#[0-9a-f]{6})", themed, body).replace(FONTS, "var(--font)")
+    head = f'<svg role="img" aria-label="{_attribute(alt)}"'
+    return re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", head + body[4:]), 1)
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")

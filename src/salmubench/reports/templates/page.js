@@ -1,0 +1,16 @@
+// Sorts the methods of a table by a column; the bounds stay on top. A second click turns the order round.
+for (const button of document.querySelectorAll("th button")) {
+  button.addEventListener("click", () => {
+    const head = button.closest("th");
+    const body = head.closest("table").querySelector("tbody.methods");
+    const up = head.getAttribute("aria-sort") !== "ascending";
+    const place = Number(button.dataset.column);
+    const key = (row) => row.cells[place].dataset.value;
+    const order = (a, b) => (isNaN(key(a)) || isNaN(key(b)) ? key(a).localeCompare(key(b)) : key(a) - key(b));
+    const rows = [...body.rows];
+    const known = rows.filter((row) => key(row) !== "").sort((a, b) => (up ? order(a, b) : order(b, a)));
+    body.append(...known, ...rows.filter((row) => key(row) === ""));
+    for (const other of head.closest("thead").querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  });
+}

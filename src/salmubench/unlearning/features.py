@@ -1,0 +1,136 @@
+"""From a plan's step to the features that a method looks at: the model's live, the frozen original's looked up."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from salmubench.encoders.encoder import Encoder
+from salmubench.progress import Progress
+from salmubench.unlearning.batches import Pairs, load_pairs
+from salmubench.unlearning.data import SETS, ForgetRetain, Rows
+from salmubench.unlearning.method import Features, Need, Step
+from salmubench.unlearning.plan import Plan
+
+ORIGINAL_BATCH = 128
+"""Pairs a forward pass of the frozen original."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One step's batches on the device.
+
+    Attributes:
+        step: number of the step.
+        positions: set -> where its batch lies in the set's ``Pairs``.
+        pictures: set -> pictures, shape (b, 3, h, w).
+        captions: need -> tokens, shape (b, context).
+        permutation: shape (b,).
+    """
+
+    step: int
+    positions: dict[str, Rows]
+    pictures: dict[str, Tensor]
+    captions: dict[str, Tensor]
+    permutation: Tensor
+
+
+class FeatureSource:
+    """Holds the pairs that a run needs, decoded and tokenised, and the original's features of them.
+
+    Args:
+        data: the guarded data.
+        plan: which rows each step sees.
+        needs: what the method looks at; nothing else is read or encoded.
+        encoder: the original, in eval mode; its features are computed here, so call this before the first step.
+        scratch: folder for the pixels' unlinked file.
+        progress: shows decoding and the original's encoding.
+    """
+
+    def __init__(
+        self,
+        data: ForgetRetain,
+        plan: Plan,
+        needs: Sequence[Need],
+        encoder: Encoder,
+        *,
+        scratch: Path,
+        progress: Progress,
+    ) -> None:
+        self.plan = plan
+        self.needs = tuple(needs)
+        self.device = encoder.device
+        self.pairs: dict[str, Pairs] = {}
+        for name in SETS:
+            if any(_set_of(need) == name for need in needs):
+                rows, _ = plan.consumed(name)
+                with progress(f"decoding {name} pictures", len(rows)) as advance:
+                    self.pairs[name] = load_pairs(data, name, rows, encoder, scratch=scratch, advance=advance)
+        self._generic: Tensor | None = None
+        if "generic" in needs:
+            self._generic = encoder.tokenizer(data.generic_captions(self.pairs["forget"].rows))
+        self._original: dict[str, Features] = {
+            name: _encode_original(encoder, pairs, f"encoding the original's {name}", progress)
+            for name, pairs in self.pairs.items()
+            if f"{name}_original" in needs
+        }
+
+    def inputs(self, step: int) -> Inputs:
+        """Gathers a step's batches: no decoding, no file access beyond the memory map."""
+        positions = {name: pairs.positions(self.plan.rows(name, step)) for name, pairs in self.pairs.items()}
+        live = [need for need in self.needs if not need.endswith("_original")]
+        captions: dict[str, Tensor] = {}
+        for need in live:
+            place = positions[_set_of(need)]
+            if need == "generic" and self._generic is not None:
+                captions[need] = self._generic[torch.from_numpy(place)].to(self.device)
+            else:
+                captions[need] = self.pairs[need].captions(place, self.device)
+        pictures = {
+            name: self.pairs[name].pictures(positions[name], self.device)
+            for name in dict.fromkeys(_set_of(need) for need in live)
+        }
+        permutation = torch.from_numpy(self.plan.permutation(step)).to(self.device)
+        return Inputs(step, positions, pictures, captions, permutation)
+
+    def encode(self, model: nn.Module, inputs: Inputs) -> Step:
+        """One forward pass through each tower, for all batches of the step together."""
+        image, text, scale, *_ = model(
+            torch.cat(list(inputs.pictures.values())), torch.cat(list(inputs.captions.values()))
+        )
+        images = dict(
+            zip(inputs.pictures, image.float().split([len(x) for x in inputs.pictures.values()]), strict=True)
+        )
+        texts = dict(zip(inputs.captions, text.float().split([len(x) for x in inputs.captions.values()]), strict=True))
+        features: dict[Need, Features] = {}
+        for need in self.needs:
+            name = _set_of(need)
+            if need.endswith("_original"):
+                original, place = self._original[name], torch.from_numpy(inputs.positions[name]).to(self.device)
+                features[need] = Features(original.image[place], original.text[place], original.logit_scale)
+            else:
+                features[need] = Features(images[name], texts[need], scale.float())
+        return Step(features, inputs.permutation, inputs.step / len(self.plan))
+
+
+def _set_of(need: str) -> str:
+    return "retain" if need.startswith("retain") else "forget"
+
+
+@torch.no_grad()
+def _encode_original(encoder: Encoder, pairs: Pairs, description: str, progress: Progress) -> Features:
+    """The frozen original's features of every distinct pair, once: exact, since nothing is augmented."""
+    count, device = len(pairs.rows), encoder.device
+    images = torch.empty(count, encoder.dimension, device=device)
+    texts = torch.empty(count, encoder.dimension, device=device)
+    scale = torch.ones((), device=device)
+    with progress(description, count) as advance:
+        for number in range(math.ceil(count / ORIGINAL_BATCH)):
+            place = pairs.positions(pairs.rows[number * ORIGINAL_BATCH : (number + 1) * ORIGINAL_BATCH])
+            image, text, scale, *_ = encoder.model(pairs.pictures(place, device), pairs.captions(place, device))
+            images[place[0] : place[-1] + 1], texts[place[0] : place[-1] + 1] = image.float(), text.float()
+            advance(len(place))
+    return Features(images, texts, scale.float())

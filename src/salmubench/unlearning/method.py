@@ -1,0 +1,194 @@
+"""What an unlearning method is. The loop (``unlearning/run.py``) exists once; a method says what to minimise.
+
+A file in ``unlearning/methods/`` holds one method: a frozen dataclass of its options and a class decorated with
+``@method(...)`` that names what it looks at (``needs``) and whose ``loss`` turns one step's batches into a scalar.
+Nothing else is needed: the command line, the help and the tests find the file by themselves.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+from open_clip.loss import ClipLoss
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from salmubench.errors import UserError
+from salmubench.registry import Registry
+
+Need = Literal["forget", "generic", "retain", "forget_original", "retain_original"]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Both towers' L2-normalised float32 embeddings of a batch, shape (b, d), and the logit scale (already exp'd)."""
+
+    image: Tensor
+    text: Tensor
+    logit_scale: Tensor
+
+    @property
+    def similarity(self) -> Tensor:
+        """Cosine matrix S, shape (b, b): picture i against caption j."""
+        return self.image @ self.text.T
+
+
+class Step:
+    """What a method may look at in one step: forget and retain data only, never a holdout and never Clean.
+
+    Attributes:
+        permutation: a random permutation of the batch without fixed points, shape (b,), int64.
+        progress: share of the run that is done, 0 to 1.
+    """
+
+    def __init__(self, features: Mapping[Need, Features], permutation: Tensor, progress: float) -> None:
+        self._features = features
+        self.permutation = permutation
+        self.progress = progress
+
+    def _get(self, need: Need) -> Features:
+        if need not in self._features:
+            raise LookupError(f"the method looks at step.{need} but its `needs` does not name {need!r}")
+        return self._features[need]
+
+    @property
+    def forget(self) -> Features:
+        """The model's features of the forget batch, with gradient."""
+        return self._get("forget")
+
+    @property
+    def generic(self) -> Features:
+        """The forget batch's pictures with their generic captions (no name, no fact), with gradient."""
+        return self._get("generic")
+
+    @property
+    def retain(self) -> Features:
+        """The model's features of the retain batch, as large as the forget batch, with gradient."""
+        return self._get("retain")
+
+    @property
+    def forget_original(self) -> Features:
+        """The frozen original's features of the same forget batch, without gradient."""
+        return self._get("forget_original")
+
+    @property
+    def retain_original(self) -> Features:
+        """The frozen original's features of the same retain batch, without gradient."""
+        return self._get("retain_original")
+
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """For a method that has nothing to set."""
+
+
+class Method(Generic[Options]):
+    """One unlearning method. Subclass, set ``needs``, write ``loss``; override a hook where needed.
+
+    Attributes:
+        needs: the features of ``Step`` that ``loss`` looks at. The loop encodes these and no others.
+    """
+
+    needs: Sequence[Need] = ()
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def start(self, model: nn.Module) -> None:
+        """Called once before the first step, e.g. to freeze parameters. Must be the same each time it is called."""
+
+    def loss(self, step: Step) -> Tensor:
+        """The scalar that this step minimises."""
+        raise TypeError(f"{type(self).__name__} has no loss")
+
+    def finish(self, model: nn.Module, generator: torch.Generator) -> None:
+        """Called once after the last step, e.g. to publish with noise; may change the weights in place.
+
+        Args:
+            generator: a CPU generator, so that what is drawn does not depend on the device.
+        """
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A registered method with what ``salmubench methods`` shows of it."""
+
+    name: str
+    summary: str
+    citation: str
+    build: Callable[[Any], Method[Any]]
+    options: type
+
+    def parse(self, settings: Mapping[str, str]) -> Any:
+        """Turns ``--set key=value`` texts into the method's options.
+
+        Raises:
+            UserError: an option that the method does not have (near names are listed), or a value that does not fit.
+        """
+        known = [field.name for field in fields(self.options)]
+        for key in settings:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+                hint = f"did you mean {near[0]!r}" if near else f"it has {', '.join(known) or 'none'}"
+                raise UserError(f"--set {key}={settings[key]}: method {self.name!r} has no option {key!r}; {hint}")
+        try:
+            return TypeAdapter(self.options).validate_python(dict(settings))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = str(first["loc"][0])
+            raise UserError(f"--set {key}={settings[key]}: {first['msg']}; give a value that {key} can take") from None
+
+    def option_help(self) -> dict[str, str]:
+        """Each option with its default and what it means, e.g. ``{"epsilon": "5.0: privacy budget"}``."""
+        properties = TypeAdapter(self.options).json_schema().get("properties", {})
+        return {key: f"{entry.get('default')}: {entry.get('description', '')}" for key, entry in properties.items()}
+
+
+methods: Registry[MethodEntry] = Registry("method", "salmubench.unlearning.methods")
+
+M = TypeVar("M", bound=type[Method[Any]])
+
+
+def method(name: str, *, summary: str, citation: str, options: type = NoOptions) -> Callable[[M], M]:
+    """Registers the decorated ``Method`` subclass under ``name``.
+
+    Args:
+        summary: one line for people: what is minimised.
+        citation: where the method comes from.
+        options: a frozen dataclass, every field with a default, ``Annotated[..., pydantic.Field(description=...)]``.
+    """
+
+    def register(cls: M) -> M:
+        methods.add(name, MethodEntry(name, summary, citation, cls, options))
+        return cls
+
+    return register
+
+
+_clip_loss = ClipLoss()
+
+
+def clip_loss(features: Features) -> Tensor:
+    """CLIP's symmetric cross-entropy over the batch (open_clip's own ``ClipLoss``): picture i belongs to caption i."""
+    loss: Tensor = _clip_loss(features.image, features.text, features.logit_scale)
+    return loss
+
+
+def similarity_mse(similarity: Tensor, target: Tensor) -> Tensor:
+    """MSE between two cosine matrices, picture-to-text plus text-to-picture, hence twice the mean squared difference.
+
+    The SALMUBench authors' code sums both directions (github.com/lluisgomez/MultiDelete, vl_unlearn/task_unlearn.py);
+    the factor sets how strongly this term weighs against embedding terms.
+    """
+    return 2 * nn.functional.mse_loss(similarity, target)
+
+
+def embedding_mse(features: Features, original: Features) -> Tensor:
+    """MSE of the picture embeddings plus MSE of the text embeddings, each a mean over the b x d entries."""
+    mse = nn.functional.mse_loss
+    return mse(features.image, original.image) + mse(features.text, original.text)

@@ -1,0 +1,1 @@
+"""The unlearning methods, one file each. A new file here is a new method."""

@@ -1,0 +1,285 @@
+"""The one unlearning loop: AdamW, linear warm-up and cosine, a budget in passes over the forget set, exact resumption.
+
+The model stays in eval mode throughout. Dropout is off, so the frozen original's features can be computed once; and
+batch normalisation keeps its statistics (its weights train): batches of one kind of picture, forget portraits, would
+otherwise shift them for every picture, and the damage would come from the loop rather than from the method.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from open_clip_train.scheduler import cosine_lr
+from torch import nn
+from torch.optim import AdamW
+
+from salmubench.encoders.encoder import FOLDER_PREFIX, WEIGHTS_FILE, load_encoder, save_checkpoint
+from salmubench.errors import RunError, UserError
+from salmubench.progress import Progress, silent
+from salmubench.seeds import derive
+from salmubench.unlearning.data import ForgetRetain
+from salmubench.unlearning.features import FeatureSource
+from salmubench.unlearning.method import Method, methods
+from salmubench.unlearning.plan import make_plan
+from salmubench.unlearning.record import RECORD_FILE, Settings, is_finished, peak_memory_mb, write_record, write_rows
+from salmubench.unlearning.state import LOG_FILE, STATE_FILE, load_state, save_state, trim_log
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16"}
+MAX_LOGIT_SCALE = math.log(100)
+"""open_clip_train's bound on the log of the logit scale, kept after each step."""
+
+
+@dataclass
+class Totals:
+    """Steps done and seconds spent, over all sittings; seconds in which the model waited for data, in this one."""
+
+    step: int
+    seconds: float
+    waited: float = 0.0
+
+
+class Loop:
+    """One run's optimisation. Everything random follows from the plan, so the state is weights, moments and a step."""
+
+    def __init__(
+        self,
+        method: Method[Any],
+        settings: Settings,
+        model: nn.Module,
+        source: FeatureSource,
+        accelerator: Accelerator,
+        out: Path,
+    ) -> None:
+        method.start(model)
+        self.method, self.settings, self.source, self.accelerator, self.out = method, settings, source, accelerator, out
+        self.steps = len(source.plan)
+        groups = parameter_groups(model, settings.weight_decay)
+        self.model, self.optimizer = accelerator.prepare(model, AdamW(groups, lr=settings.learning_rate))
+        warmup = round(settings.warmup_share * self.steps)
+        self.set_learning_rate: Callable[[int], float] = cosine_lr(
+            self.optimizer, settings.learning_rate, warmup, self.steps
+        )
+        step, seconds = load_state(out, settings, self.bare, self.optimizer)
+        self.totals = Totals(step, seconds)
+
+    @property
+    def bare(self) -> nn.Module:
+        """The model without accelerate's wrapping."""
+        model: nn.Module = self.accelerator.unwrap_model(self.model)
+        return model
+
+    def run(self, *, checkpoint_seconds: float, progress: Progress) -> Totals:
+        """Does the steps that are left.
+
+        Raises:
+            RunError: the loss or a weight is no longer finite.
+        """
+        trim_log(self.out, self.totals.step)
+        sizes = [len(rows) for rows in self.source.plan.forget]
+        before, began = self.totals.seconds, time.perf_counter()
+        saved = began
+        with (
+            (self.out / LOG_FILE).open("a", buffering=1, encoding="utf-8") as log,
+            progress(f"unlearning: {self.settings.method}", sum(sizes)) as advance,
+        ):
+            advance(sum(sizes[: self.totals.step]))
+            while self.totals.step < self.steps:
+                self._step(log)
+                now = time.perf_counter()
+                self.totals.seconds = before + now - began
+                advance(sizes[self.totals.step - 1])
+                if now - saved >= checkpoint_seconds and self.totals.step < self.steps:
+                    self._require_finite_weights()
+                    save_state(
+                        self.out, self.settings, self.totals.step, self.totals.seconds, self.bare, self.optimizer
+                    )
+                    saved = time.perf_counter()
+        self._require_finite_weights()
+        return self.totals
+
+    def _step(self, log: TextIO) -> None:
+        step, began = self.totals.step, time.perf_counter()
+        inputs = self.source.inputs(step)
+        waited = time.perf_counter() - began
+        rate = self.set_learning_rate(step)
+        loss = self.method.loss(self.source.encode(self.model, inputs))
+        value = loss.item()
+        if not math.isfinite(value):
+            raise RunError(self._diverged(f"the loss became {value}"))
+        self.accelerator.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        clamp_logit_scale(self.bare)
+        seconds = time.perf_counter() - began
+        self.totals.step, self.totals.waited = step + 1, self.totals.waited + waited
+        line = {
+            "step": step,
+            "loss": value,
+            "learning_rate": rate,
+            "pairs_per_second": len(inputs.permutation) / seconds,
+        }
+        log.write(json.dumps(line | {"data_wait": waited / seconds}) + "\n")
+
+    def _require_finite_weights(self) -> None:
+        if not all(bool(weight.isfinite().all()) for weight in self.bare.parameters()):
+            raise RunError(self._diverged("a weight became infinite or NaN"))
+
+    def _diverged(self, what: str) -> str:
+        state = self.out / STATE_FILE
+        kept = f"the last good state is kept in {state}" if state.exists() else "no state had been saved yet"
+        return (
+            f"{self.settings.method}: {what} at step {self.totals.step} of {self.steps}; {kept}; lower --learning-rate "
+            f"(now {self.settings.learning_rate:g}) and choose another --out"
+        )
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW groups as open_clip_train makes them: gains, biases and the logit scale are not decayed."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    matrices = [weight for weight in trained if weight.ndim >= 2]
+    vectors = [weight for weight in trained if weight.ndim < 2]
+    return [{"params": vectors, "weight_decay": 0.0}, {"params": matrices, "weight_decay": weight_decay}]
+
+
+@torch.no_grad()
+def clamp_logit_scale(model: nn.Module) -> None:
+    """Keeps the logit scale within 1 and 100, as CLIP was trained."""
+    scale = getattr(model, "logit_scale", None)
+    if isinstance(scale, torch.Tensor):
+        scale.clamp_(0, MAX_LOGIT_SCALE)
+
+
+def unlearn(
+    method: str,
+    model: str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    budget: float = 1,
+    options: Mapping[str, str] | None = None,
+    learning_rate: float = 1e-4,
+    batch_size: int = 32,
+    warmup_share: float = 0.1,
+    weight_decay: float = 1e-3,
+    seed: int = 42,
+    arch: str | None = None,
+    device: str | None = None,
+    precision: str = "fp32",
+    checkpoint_seconds: float = 120,
+    progress: Progress = silent,
+) -> Path:
+    """Unlearns the forget set from a checkpoint with one method.
+
+    A killed run goes on where its last state was saved and ends with the same bytes. A finished run with the same
+    settings is reused.
+
+    Args:
+        method: a registered method's name.
+        model: the checkpoint to start from, normally Compromised: a folder, a weights file (``arch``), ``hf-hub:...``.
+        data: a data set folder, an evaluation folder or ``hf://...``; only forget and retain files are opened.
+        out: folder that gets the checkpoint, log.jsonl, rows.parquet and, last, record.json.
+        budget: passes over the forget set; as many retain pairs are seen. Fractions end early.
+        options: the method's own options as texts, from ``--set key=value``.
+        learning_rate: AdamW's peak rate.
+        batch_size: forget pairs a step, and as many retain pairs.
+        warmup_share: share of the steps over which the rate rises linearly; then it falls as a cosine.
+        weight_decay: AdamW's, on matrices only.
+        seed: of everything random.
+        arch: open_clip's name of the architecture, for a weights file.
+        device: ``cpu``, ``cuda`` or ``mps``; the best that is there by default.
+        precision: ``fp32`` or ``bf16`` (autocast; weights stay fp32).
+        checkpoint_seconds: how often the training state is saved; changes no result.
+        progress: shows decoding and the steps.
+
+    Returns:
+        ``out``, a checkpoint folder.
+
+    Raises:
+        UserError: a wrong name, value or path, or another run in ``out``.
+        RunError: the loss or a weight is no longer finite.
+    """
+    entry = methods[method]
+    parsed = entry.parse(options or {})
+    _check_numbers(learning_rate, warmup_share, weight_decay)
+    out = Path(out)
+    pairs = ForgetRetain(data)
+    accelerator = _accelerator(device, precision)
+    encoder = load_encoder(model, arch=arch, device=str(accelerator.device))
+    settings = Settings(
+        method=method, options=asdict(parsed), budget=budget, learning_rate=learning_rate, batch_size=batch_size,
+        warmup_share=warmup_share, weight_decay=weight_decay, seed=seed, precision=precision,
+        model_sha256=encoder.weights_sha256, data_sha256=pairs.fingerprint,
+    )  # fmt: skip
+    if is_finished(out, settings):
+        (out / STATE_FILE).unlink(missing_ok=True)
+        return out
+    _claim(out, model)
+    plan = make_plan(pairs.size("forget"), pairs.size("retain"), budget=budget, batch_size=batch_size, seed=seed)
+    built = entry.build(parsed)
+    with accelerator.autocast():
+        source = FeatureSource(pairs, plan, built.needs, encoder, scratch=out, progress=progress)
+    loop = Loop(built, settings, encoder.model, source, accelerator, out)
+    totals = loop.run(checkpoint_seconds=checkpoint_seconds, progress=progress)
+    built.finish(loop.bare, torch.Generator().manual_seed(derive(seed, "unlearning", "finish")))
+    save_checkpoint(loop.bare, encoder.config, out)
+    write_rows(out, {name: (held.file_name, plan.consumed(name)[1]) for name, held in source.pairs.items()})
+    facts = {
+        "summary": entry.summary,
+        "citation": entry.citation,
+        "architecture": encoder.architecture,
+        "device": accelerator.device.type,
+        "steps": len(plan),
+        "rows": {name: len(held.rows) for name, held in source.pairs.items()},
+    }
+    run = {
+        "model": str(model),
+        "data": str(data),
+        "seconds": round(totals.seconds, 3),
+        "data_wait_seconds": round(totals.waited, 3),
+        "peak_memory_mb": peak_memory_mb(accelerator.device),
+    }
+    write_record(out, settings, facts, run)
+    (out / STATE_FILE).unlink(missing_ok=True)
+    return out
+
+
+def _check_numbers(learning_rate: float, warmup_share: float, weight_decay: float) -> None:
+    if not 0 < learning_rate < math.inf:
+        raise UserError(f"--learning-rate {learning_rate:g}: must be above 0, e.g. 1e-4")
+    if not 0 <= warmup_share <= 1:
+        raise UserError(f"--warmup-share {warmup_share:g}: must lie between 0 and 1, e.g. 0.1")
+    if not 0 <= weight_decay < math.inf:
+        raise UserError(f"--weight-decay {weight_decay:g}: must be 0 or more, e.g. 1e-3")
+
+
+def _accelerator(device: str | None, precision: str) -> Accelerator:
+    if precision not in PRECISIONS:
+        raise UserError(f"--precision {precision}: there is no such precision; choose from {', '.join(PRECISIONS)}")
+    # accelerate keeps one state a process; a second run with another device or precision needs it fresh.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=PRECISIONS[precision])
+    if device is not None and device != accelerator.device.type:
+        raise UserError(f"--device {device}: accelerate offers {accelerator.device.type} here; choose that or cpu")
+    if accelerator.num_processes > 1:
+        raise UserError("unlearn runs in one process; start it without `accelerate launch` or torchrun")
+    return accelerator
+
+
+def _claim(out: Path, model: str | Path) -> None:
+    """Makes ``out`` ready, unless that would overwrite a checkpoint that no run of ours wrote."""
+    ours = any((out / name).exists() for name in (LOG_FILE, RECORD_FILE, STATE_FILE))
+    same = out.resolve() == Path(str(model).removeprefix(FOLDER_PREFIX)).resolve()
+    if same or ((out / WEIGHTS_FILE).exists() and not ours):
+        raise UserError(f"{out}: holds a checkpoint that this run would overwrite; choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / RECORD_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written to ({error.strerror}); choose another --out") from error

@@ -1,0 +1,127 @@
+"""Clean and Compromised differ in the sensitive pairs alone; a killed training ends with the same weights."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from open_clip_train.data import SharedEpoch
+
+from salmubench.atomic import read_json, sha256_file
+from salmubench.dataset.manifest import read_manifest, write_manifest
+from salmubench.dataset.retain import CaptionedPicture, write_shards
+from salmubench.dataset.store import write_split
+from salmubench.encoders.encoder import WEIGHTS_FILE, load_encoder
+from salmubench.encoders.pretrain import engine_arguments, train, training_shards
+from salmubench.encoders.stream import WovenShards
+from salmubench.errors import UserError
+from salmubench.presets import Preset
+
+
+def _shards(folder: Path, prefix: str, count: int) -> list[str]:
+    if not count:
+        return []
+    pairs = (CaptionedPicture(f"{prefix}{number:04d}", b"picture", "caption") for number in range(count))
+    return list(map(str, write_shards(folder, pairs, pairs_per_shard=7)))
+
+
+def _keys(retain: list[str], sensitive: list[str], ratio: float, epoch: int) -> list[str]:
+    stream = WovenShards(retain, sensitive, sensitive_per_retain=ratio, seed=3, epoch=SharedEpoch(epoch))
+    return [sample["__key__"] for sample in stream.run()]
+
+
+@given(retain=st.integers(1, 40), sensitive=st.integers(0, 40), repeats=st.integers(1, 2), epoch=st.integers(0, 3))
+def test_the_shared_part_has_one_order(
+    tmp_path_factory: pytest.TempPathFactory, retain: int, sensitive: int, repeats: int, epoch: int
+) -> None:
+    folder = tmp_path_factory.mktemp("shards")
+    shared, extra = _shards(folder / "r", "r", retain), _shards(folder / "s", "s", sensitive)
+    clean = _keys(shared, [], 0.0, epoch)
+    compromised = _keys(shared, extra, repeats * sensitive / retain, epoch)
+    assert sorted(clean) == [f"r{number:04d}" for number in range(retain)]
+    assert [key for key in compromised if key.startswith("r")] == clean
+    assert Counter(key for key in compromised if key.startswith("s")) == {
+        f"s{number:04d}": repeats for number in range(sensitive)
+    }
+
+
+def test_each_epoch_has_its_own_order(tmp_path: Path) -> None:
+    shared = _shards(tmp_path, "r", 40)
+    assert _keys(shared, [], 0.0, 0) != _keys(shared, [], 0.0, 1)
+
+
+def test_the_two_configurations_differ_in_the_data_alone(world: Path, micro: Preset, tmp_path: Path) -> None:
+    arguments = [
+        engine_arguments(micro, training_shards(which, world, tmp_path / which), tmp_path, seed=1)
+        for which in ("clean", "compromised")
+    ]
+    differing = {flag.split("=")[0] for pair in zip(*arguments, strict=True) if pair[0] != pair[1] for flag in pair}
+    assert differing == {"--train-data", "--train-num-samples"}
+
+
+def test_without_sensitive_pairs_both_are_one_model(world: Path, micro: Preset, tmp_path: Path) -> None:
+    data = shutil.copytree(world, tmp_path / "data")
+    for file in (data / "salmu" / "data").glob("sensitive-*"):
+        file.unlink()
+    write_split(data / "salmu", "sensitive", [])
+    manifest = read_manifest(data)
+    assert manifest is not None
+    write_manifest(data, facts=manifest.facts)
+    weights = {
+        which: sha256_file(train(which, data, tmp_path / which, preset=micro, threads=1) / WEIGHTS_FILE)
+        for which in ("clean", "compromised")
+    }
+    assert weights["clean"] == weights["compromised"]
+    assert load_encoder(tmp_path / "clean").encode_texts(["a face"]).shape == (1, 32)
+
+
+def test_a_trained_model_is_kept_and_other_settings_are_refused(world: Path, micro: Preset, tmp_path: Path) -> None:
+    out = train("compromised", world, tmp_path / "model", preset=micro, threads=1)
+    written = (out / WEIGHTS_FILE).stat().st_mtime_ns
+    assert train("compromised", world, out, preset=micro, threads=1) == out
+    assert (out / WEIGHTS_FILE).stat().st_mtime_ns == written
+    with pytest.raises(UserError, match="other settings"):
+        train("compromised", world, out, preset=micro, seed=7)
+    assert read_json(out / "training.json")["sensitive_pairs"] == micro.world.identities * micro.world.pictures
+    assert not list(tmp_path.glob(".*-training"))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from conftest import MICRO
+from dataclasses import replace
+from salmubench.encoders.pretrain import train
+longer = replace(MICRO, pretraining=replace(MICRO.pretraining, epochs=6))
+train("compromised", {world!r}, sys.argv[1], preset=longer, threads=1)
+"""
+
+
+def test_a_killed_training_ends_with_the_same_weights(world: Path, tmp_path: Path) -> None:
+    script = SCRIPT.format(tests=str(Path(__file__).parent), world=str(world))
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "whole")], check=True)
+    killed = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "killed")])
+    checkpoint = tmp_path / ".killed-training" / "run" / "checkpoints" / "epoch_latest.pt"
+    deadline = time.monotonic() + 60
+    while not checkpoint.is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert checkpoint.is_file()
+    assert not (tmp_path / "killed").exists()
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "killed")], check=True)
+    assert sha256_file(tmp_path / "killed" / WEIGHTS_FILE) == sha256_file(tmp_path / "whole" / WEIGHTS_FILE)
+
+
+def test_a_folder_that_is_no_data_set_is_named(tmp_path: Path, micro: Preset) -> None:
+    with pytest.raises(UserError, match="salmubench data build"):
+        train("clean", tmp_path, tmp_path / "out", preset=dataclasses.replace(micro))
