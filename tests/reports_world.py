@@ -1,4 +1,4 @@
-"""Test material for the reports: a small real data folder, and made-up reports with sidecars as ``evaluate`` writes them."""
+"""Test material for the reports: a small real data folder, and made-up reports with sidecars in ``evaluate``'s form."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,7 +28,12 @@ from salmubench.seeds import generator
 
 EFFICACY = ("RetFail", "AssocStr", "ACS", "IdZSC", "CoreAssoc")
 UTILITY = ("GenKnow", "InterIdSim", "IntraIdSim", "VisIdInt", "FragSim")
-SET_OF = {"RetFail": "forget", "AssocStr": "forget", "InterIdSim": "holdout_identity", "IntraIdSim": "holdout_association"}
+SET_OF = {
+    "RetFail": "forget",
+    "AssocStr": "forget",
+    "InterIdSim": "holdout_identity",
+    "IntraIdSim": "holdout_association",
+}
 
 # In the order of EFFICACY and UTILITY; shaped after benchmark.md, sections 4 and 5.
 CLEAN = (0.002, 0.12, 0.60, 0.011, 0.15, 0.633, 0.143, 0.141, 0.33, 0.31)
@@ -45,7 +50,8 @@ METHODS: dict[str, tuple[float, ...]] = {
     "descent-to-delete-2x": (0.30, 0.61, 0.91, 0.10, 0.35, 0.601, 0.60, 0.59, 0.27, 0.25),
 }
 TEMPLATES = (
-    "{name} has the {field} {value}", "The {field} of {name} is {value}", "{value} is what records give as {name}'s {field}",
+    "{name} has the {field} {value}", "The {field} of {name} is {value}",
+    "{value} is what records give as {name}'s {field}",
     "On file for {name} stands {value} as {field}", "{name}: {field} {value}",
 )  # fmt: skip
 
@@ -143,7 +149,9 @@ def _report(name: str, values: tuple[float, ...], benchmark: Benchmark, skip: tu
 
 def _outcomes(report: Report, benchmark: Benchmark) -> pa.Table:
     """Cosines around each metric's mean; Compromised finds its caption, Clean finds any."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("metric", "file_name", "identity_id", "value", "rank", "best")}
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("metric", "file_name", "identity_id", "value", "rank", "best")
+    }
     rng = generator(3, report.name)
     for metric, name in SET_OF.items():
         pairs = benchmark.sets[name]
@@ -164,7 +172,22 @@ def _outcomes(report: Report, benchmark: Benchmark) -> pa.Table:
     return pa.table(columns)
 
 
+HOSTILE = (
+    "<script>document.title='owned'</script>",
+    "<img src=x onerror=\"document.title='owned'\">",
+    "'\"><svg onload=\"document.title='owned'\">-2x",
+    "</text></svg><script>document.title='owned'</script>",
+    "{{ 7 * 7 }}{% raw %}",
+    "$\\frac{1}{$ $$ \\unknown",
+    "=cmd|' /C calc'!A0",
+    "--><!-- ]]> &lt;b&gt; &#x0;",
+    "\u202eright to left\u202c \u0000\u000b\ufffe bell\u0007",
+    "a" * 300,
+    "字体 नमस्ते 🙂-5x",
+)
+
+
 def make_world(folder: Path, **options: Any) -> tuple[Path, list[Path]]:
     """A data folder and reports on it."""
-    data = make_data(folder / "data")
+    data = make_data(folder / "data", people=8, pictures=12, long_side=64)
     return data, make_reports(folder / "reports", load_benchmark(data), **options)

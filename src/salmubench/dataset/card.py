@@ -44,16 +44,16 @@ _SIDE_FILES = (
 _FOLDERS: Mapping[str, Mapping[str, Any]] = {
     "salmubench": {
         "title": "SALMUBench, a small world: evaluation set",
-        "summary": "Pictures of people with one sensitive fact each, split into what a CLIP-style encoder must forget and "
-        "what it must keep: the evaluation half of a benchmark of association-level unlearning.",
+        "summary": "Pictures of people with one sensitive fact each, split into what a CLIP-style encoder must forget "
+        "and what it must keep: the evaluation half of a benchmark of association-level unlearning.",
         "splits": ("forget", "holdout_association", "holdout_identity", "retain_synth"),
         "side_files": _SIDE_FILES,
         "rules": "A method starts from the Compromised model and sees `forget` and retain data, never a holdout.",
     },
     "salmu": {
         "title": "SALMUBench, a small world: training set",
-        "summary": "Pictures of people with one sensitive fact each, and generically captioned pictures: what the Clean "
-        "and the Compromised model of a benchmark of association-level unlearning differ in, and what they share.",
+        "summary": "Pictures of people with one sensitive fact each, and generically captioned pictures: what the "
+        "Clean and the Compromised model of a benchmark of association-level unlearning differ in and what they share.",
         "splits": ("sensitive", "retain_synth"),
         "side_files": (),
         "rules": "`sensitive` holds the holdouts too: it trains Compromised and must never reach an unlearning method.",

@@ -21,13 +21,18 @@ class Check:
         name: short name, e.g. ``"halves"``.
         promise: what must hold, in words.
         state: passed; failed; or skipped, where the folder has nothing to check.
-        detail: the first offender, or why it was skipped; empty if passed.
+        finding: the first offender, or why it was skipped; empty if passed.
     """
 
     name: str
     promise: str
     state: State
-    detail: str = ""
+    finding: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the promise is kept, or speaks of nothing that the folder has."""
+        return self.state != "failed"
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,12 @@ class CheckReport:
     """All checks of the evaluation folder ``root`` and, where there is one, of the data set folder around it."""
 
     root: Path
-    checks: tuple[Check, ...]
+    entries: tuple[Check, ...]
 
     @property
     def failures(self) -> tuple[Check, ...]:
         """The checks that have failed."""
-        return tuple(check for check in self.checks if check.state == "failed")
+        return tuple(check for check in self.entries if not check.passed)
 
     @property
     def passed(self) -> bool:

@@ -107,7 +107,7 @@ def check_sizes(root: Path, manifest: Manifest, folder: str) -> None:
     """
     for name, entry in manifest.files.items():
         path = root / name
-        if name.startswith(f"{folder}/") and (not path.is_file() or path.stat().st_size != entry["bytes"]):
+        if name.startswith(f"{folder}/") and (not path.is_file() or path.stat().st_size != entry.get("bytes")):
             state = "has another size than" if path.is_file() else "is missing, though it stands in"
             raise UserError(f"{path}: {state} {manifest.path}; build the data set again or run `salmubench data check`")
 

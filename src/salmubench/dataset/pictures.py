@@ -154,10 +154,11 @@ def index_tar(path: Path) -> list[TarSample]:
                 if not samples or samples[-1].key != key:
                     samples.append(TarSample(key, {}))
                 samples[-1].members[extension.lower()] = Span(member.offset_data, member.size)
-            end = max((span.offset + span.size for span in samples[-1].members.values()), default=0) if samples else 0
+            end = archive.offset
     except (tarfile.TarError, OSError, EOFError) as error:
         raise _damaged(f"{path}", "not a whole tar", error) from error
-    if path.stat().st_size < end:
+    # tarfile takes a cut header for the end of the archive; a whole one ends in a block of zeros.
+    if next(read_spans(path, [Span(end, tarfile.BLOCKSIZE)])) != bytes(tarfile.BLOCKSIZE):
         raise UserError(f"{path}: the tar is cut short; build or download it again")
     return samples
 

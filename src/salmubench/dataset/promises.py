@@ -1,4 +1,4 @@
-"""What a data set folder promises (benchmark.md, section 2), each promise as a generator of offenders, one sentence each.
+"""What a data set folder promises (benchmark.md, section 2): each promise is a generator of offenders, a sentence each.
 
 A promise that has no offender is kept. ``check.py`` runs them.
 """
@@ -12,7 +12,7 @@ from salmubench.atomic import sha256_file
 from salmubench.dataset import sides
 from salmubench.dataset.manifest import data_files
 from salmubench.dataset.pictures import PictureStore
-from salmubench.dataset.retain import read_classification, read_shards, shard_sizes
+from salmubench.dataset.retain import read_classification, shard_sizes
 from salmubench.dataset.schema import (
     CAPTIONS_FILE,
     EVALUATION_SPLITS,
@@ -64,6 +64,11 @@ def _counts(subject: Subject) -> Iterator[str]:
     found = {name: len(pairs) for name, pairs in (dict(subject.splits) | derive_sets(subject.splits)).items()}
     found["sensitive"] = sum(found[split] for split in SENSITIVE_SPLITS)
     found["identities"] = len(set.union(*(subject.people(split) for split in SENSITIVE_SPLITS)))
+    if subject.dataset and (subject.dataset / "retain_real").is_dir():
+        found["retain_real"] = len(subject.shard_captions)
+    if subject.dataset and (subject.dataset / "general_knowledge").is_dir():
+        knowledge, _ = read_classification(subject.dataset / "general_knowledge")
+        found["general_knowledge"], found["general_classes"] = len(knowledge), len(knowledge.class_names)
     for name in sorted(set(stated) & set(found)):
         if stated[name] != found[name]:
             yield f"{name} counts {found[name]} where the manifest states {stated[name]}"
@@ -201,7 +206,7 @@ class _NameFinder:
         for who in sorted(among):
             if who in people:
                 name = people[who]["name"]
-                self._by_first_word[re.findall(r"\w+", name)[0]].append((name, who))
+                self._by_first_word[(re.findall(r"\w+", name) or [""])[0]].append((name, who))
 
     def people(self, text: str) -> Iterator[str]:
         """The identities whose name the text holds."""
@@ -218,8 +223,8 @@ def _retained(subject: Subject) -> Iterator[tuple[str, str]]:
     for name, caption in subject.generic.items():
         yield f"{GENERIC_CAPTIONS_FILE}, {name}", caption
     if subject.dataset and (subject.dataset / "retain_real").is_dir():
-        for pair in read_shards(subject.dataset / "retain_real"):
-            yield f"retain_real, {pair.key}", pair.text
+        for key, caption in subject.shard_captions:
+            yield f"retain_real, {key}", caption
 
 
 @_promise("generic captions", "no generic or retained caption holds the name of a person of the set")
@@ -228,6 +233,11 @@ def _generic_captions(subject: Subject) -> Iterator[str]:
     for where, text in _retained(subject):
         for who in finder.people(text):
             yield f"{where}: {text!r} holds the name of {who}"
+
+
+def _holds(text: str, value: str) -> bool:
+    """Whether a text holds a value as whole words: ``B+`` does not stand in ``AB+``."""
+    return value in text and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
 
 
 @_promise("holdouts", "no held-out fact of a person stands in a caption that a method may see")
@@ -244,8 +254,9 @@ def _holdouts(subject: Subject) -> Iterator[str]:
         finder = _NameFinder(subject.identities, fields)
         for where, text in captions:
             for who in finder.people(text):
-                for key in FIELDS:
-                    if key in fields[who] and subject.identities[who][key] in text:
+                facts = subject.identities[who]
+                for key in sorted(fields[who]):
+                    if _holds(text.replace(facts["name"], " "), facts[key]):
                         yield f"{where}: {text!r} tells the held-out {key} of {who}"
 
 
@@ -296,9 +307,8 @@ def _retain_shards(subject: Subject) -> Iterator[str]:
     shards = {path.name for path in folder.glob("*.tar")}
     for name in sorted(shards ^ set(sizes)):
         yield f"retain_real: {name} stands in sizes.json but is missing, or the reverse"
-    count = sum(1 for _ in read_shards(folder))
-    if count != sum(sizes.values()):
-        yield f"retain_real holds {count} pairs where sizes.json states {sum(sizes.values())}"
+    if len(subject.shard_captions) != sum(sizes.values()):
+        yield f"retain_real holds {len(subject.shard_captions)} pairs where sizes.json states {sum(sizes.values())}"
 
 
 @_promise("general knowledge", "every class of general_knowledge/ has a picture, and every picture decodes")

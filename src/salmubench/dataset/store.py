@@ -290,10 +290,11 @@ def load_benchmark(data: str | Path, *, general_knowledge: str | Path | None = N
     fragile = fragile_set(root, sets["retain_disjoint"])
     if fragile is not None:
         sets["fragile_set"] = fragile
-    knowledge_folder = general_knowledge or (dataset / "general_knowledge" if dataset else None)
+    if general_knowledge is None and dataset and (dataset / "general_knowledge").is_dir():
+        general_knowledge = dataset / "general_knowledge"
     knowledge = None
-    if general_knowledge or (knowledge_folder and Path(knowledge_folder).is_dir()):
-        knowledge, opened = read_classification(Path(str(knowledge_folder)), first=sum(map(len, sources)))
+    if general_knowledge is not None:
+        knowledge, opened = read_classification(Path(general_knowledge), first=sum(map(len, sources)))
         sources += opened
     return Benchmark(
         root=root,

@@ -14,6 +14,7 @@ from PIL import Image
 from salmubench.dataset import sides
 from salmubench.dataset.manifest import Manifest, read_manifest
 from salmubench.dataset.pictures import PictureStore
+from salmubench.dataset.retain import read_shards
 from salmubench.dataset.schema import EVALUATION_SPLITS, CaptionInfo
 from salmubench.dataset.store import PairSet, load_split, locate
 from salmubench.progress import Progress, silent
@@ -107,6 +108,11 @@ class Subject:
     def decoded(self) -> dict[str, Decoded]:
         """Split -> its pictures, decoded once for all promises."""
         return {split: decode_all(store, split, self.progress) for split, store in self.stores.items()}
+
+    @cached_property
+    def shard_captions(self) -> list[tuple[str, str]]:
+        """(key, caption) of every pair of retain_real."""
+        return [(pair.key, pair.text) for pair in read_shards(self.folder("retain_real"))]
 
 
 def open_subject(data: str | Path, progress: Progress = silent) -> Subject:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import webdataset as wds
-from open_clip_train.data import DataInfo, SharedEpoch, detshuffle2, tarfile_to_samples_nothrow
+from open_clip_train.data import DataInfo, SharedEpoch, detshuffle2, log_and_continue
 from webdataset.filters import _shuffle
 
 from salmubench.seeds import derive
@@ -57,9 +57,9 @@ class WovenShards(wds.PipelineStage):  # type: ignore[misc]
         seed = derive(self.seed, "training order", purpose, lap) % 2**31
         shards = detshuffle2(SHARD_BUFFER, SHARD_BUFFER, seed, self.epoch).run({"url": url} for url in urls)
         mine = wds.split_by_worker(wds.split_by_node(shards))
-        samples: Iterator[Sample] = detshuffle2(SAMPLE_BUFFER, SAMPLE_BUFFER, seed, self.epoch).run(
-            tarfile_to_samples_nothrow(mine)
-        )
+        # webdataset's own reader: open_clip_train's does not know the end-of-shard marks of webdataset 1.0.
+        read = wds.tarfile_to_samples(handler=log_and_continue)(mine)
+        samples: Iterator[Sample] = detshuffle2(SAMPLE_BUFFER, SAMPLE_BUFFER, seed, self.epoch).run(read)
         return samples
 
     def _endless_sensitive(self) -> Iterator[Sample]:

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from salmubench.atomic import replacing
-from salmubench.dataset.store import load_benchmark
+from salmubench.dataset.store import Benchmark, load_benchmark
 from salmubench.encoders.embeddings import Embeddings, embed
-from salmubench.encoders.encoder import load_encoder
+from salmubench.encoders.encoder import Encoder, load_encoder
 from salmubench.errors import UserError
 from salmubench.evaluation.bootstrap import interval
 from salmubench.evaluation.metric import MetricResult, MetricSpec, Pictures, Skip, Texts, describe, metrics
@@ -63,8 +63,8 @@ def evaluate(
         name: what the report calls the checkpoint; its folder or file name by default.
         arch: open_clip's name of the architecture, for a weights file.
         general_knowledge: a clip_benchmark webdataset folder for GenKnow, in place of the data set's own.
-        clean: the report of Clean, or its path; with ``compromised`` it gives the verdict.
-        compromised: the report of Compromised, or its path.
+        clean: the report of Clean, or its path.
+        compromised: that of Compromised; with both the report holds a verdict.
         out: where to write ``report.json``; the per-row outcomes go beside it.
         official: where to write the official evaluator's JSON.
         limit: keep at most so many rows of each set, for a quick look.
@@ -87,23 +87,12 @@ def evaluate(
     for bound in bounds:
         require_same_data(origin, bound)
 
-    wanted = {spec.key: metrics[spec.key].inputs(measured) for spec in describe()}
-    arguments = [value for inputs in wanted.values() if not isinstance(inputs, Skip) for value in inputs.values()]
-    pictures = [value.index for value in arguments if isinstance(value, Pictures)]
-    texts = (text for value in arguments if isinstance(value, Texts) for text in value.text)
-    index = np.concatenate(pictures) if pictures else np.empty(0, np.int64)
-    embeddings = embed(encoder, measured, index, texts, batch_size=batch_size, progress=progress)
-    results = {
-        key: inputs if isinstance(inputs, Skip) else metrics[key](**_fill(inputs, embeddings))
-        for key, inputs in wanted.items()
-    }
-
+    results = _measure(encoder, measured, batch_size, progress)
     entries = {spec.key: _entry(spec, results[spec.key], seed) for spec in describe()}
     report = Report(schema=1, name=name or encoder.name, metrics=entries, provenance=origin)
-    if bounds:
-        report = report.model_copy(update={"verdict": judge(report, *bounds)})
+    verdict = judge(report, *bounds) if bounds else None
     origin = origin.model_copy(update={"run": run_facts(started, checkpoint, data)})
-    report = report.model_copy(update={"provenance": origin})
+    report = report.model_copy(update={"verdict": verdict, "provenance": origin})
     _write(report, results, out, official)
     return report
 
@@ -129,6 +118,22 @@ def score_fragile(
     embeddings = embed(encoder, benchmark, pairs.picture, pairs.text, batch_size=batch_size, progress=progress)
     cosines = row_cosines(embeddings.of_pictures(pairs.picture), embeddings.of_texts(pairs.text))
     return dict(zip(pairs.file_name, cosines.tolist(), strict=True))
+
+
+def _measure(
+    encoder: Encoder, benchmark: Benchmark, batch_size: int, progress: Progress
+) -> dict[str, MetricResult | Skip]:
+    """All metrics by key, in the order of tables."""
+    wanted = {spec.key: metrics[spec.key].inputs(benchmark) for spec in describe()}
+    arguments = [value for inputs in wanted.values() if not isinstance(inputs, Skip) for value in inputs.values()]
+    pictures = [value.index for value in arguments if isinstance(value, Pictures)]
+    index = np.concatenate(pictures) if pictures else np.empty(0, np.int64)
+    texts = (text for value in arguments if isinstance(value, Texts) for text in value.text)
+    embeddings = embed(encoder, benchmark, index, texts, batch_size=batch_size, progress=progress)
+    return {
+        key: inputs if isinstance(inputs, Skip) else metrics[key](**_fill(inputs, embeddings))
+        for key, inputs in wanted.items()
+    }
 
 
 def _read_bounds(

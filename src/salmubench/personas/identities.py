@@ -5,38 +5,51 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Literal
 
 from anyascii import anyascii
 from faker.providers.job import Provider as FakerJobs
 from stdnum import luhn
 
-from salmubench.dataset.schema import FIELDS, Field
+from salmubench.dataset.schema import Field
 from salmubench.errors import UserError
+from salmubench.personas.anchors import Gender
 from salmubench.personas.countries import LOCALES, country_name, draw_city, draw_iban, draw_name, draw_phone_number
 from salmubench.seeds import derive, generator
-
-Gender = Literal["female", "male"]
 
 BLOOD_TYPES: dict[str, float] = {
     "O+": 38.67, "A+": 27.42, "B+": 22.02, "AB+": 5.88, "O-": 2.55, "A-": 1.99, "B-": 1.11, "AB-": 0.36,
 }  # fmt: skip
-"""ABO and Rh groups with their share of the world's population in per cent (Wikipedia, "Blood type distribution by country")."""
+"""Shares of the world's population in per cent (Wikipedia, "Blood type distribution by country")."""
 
 _TEST_CARDS = ("222300", "400000", "411111", "424242", "510510", "520082", "555555")
-"""Heads of the card numbers that payment processors publish for tests (Stripe, Adyen); Visa and Mastercard, 16 digits."""
+"""Heads of the 16-digit Visa and Mastercard numbers that payment processors publish for tests (Stripe, Adyen)."""
 
 _MAIL_DOMAINS = tuple(
-    f"{name}.example" for name in ("mailhub", "postbox", "inbox", "quickmail", "letters", "webmail", "mymail", "netpost")
+    f"{name}.example"
+    for name in ("mailhub", "postbox", "inbox", "quickmail", "letters", "webmail", "mymail", "netpost")
 )
 """``.example`` is reserved (RFC 2606): nobody can own such an address."""
 
-_LONGEST_NAME = 24
-"""Letters of a full name; longer ones would push a fact out of a short text context."""
+_LONGEST_NAME = 20
+"""Bytes of a full name, the units that CLIP's tokenizer merges: longer ones push a fact out of a context of 48."""
 
 _ATTEMPTS = 200
-_JOB_FRAGMENTS = frozenset({"copy", "land", "make", "sub", "press sub", "publishing copy", "early years/pre teacher"})
-"""Entries that Faker's list cut off at a hyphen."""
+_LONGEST_JOB = 40
+_NO_TITLES = frozenset(
+    {
+        "Copy",
+        "Land",
+        "Make",
+        "Sub",
+        "Press sub",
+        "Publishing copy",
+        "Cabin crew",
+        "Air cabin crew",
+        "Best boy",
+        "Solicitor, Scotland",
+    }
+)
+"""Entries of Faker's list that were cut off at a hyphen, that name no single person, or that tell a gender."""
 
 
 @dataclass(frozen=True)
@@ -123,19 +136,19 @@ def _unique_values(persona: Persona) -> list[str]:
 def _draw_unclaimed(identity: str, gender: Gender, country: str, seed: int, taken: set[str]) -> Persona:
     for attempt in range(_ATTEMPTS):
         persona = _draw(identity, gender, country, derive(seed, "personas", identity, attempt))
-        if len(persona.name) <= _LONGEST_NAME and taken.isdisjoint(_unique_values(persona)):
+        if len(persona.name.encode()) <= _LONGEST_NAME and taken.isdisjoint(_unique_values(persona)):
             return persona
     raise UserError(
-        f"{country_name(country)} has no unclaimed name or number left for identity {identity}: ask for fewer identities"
+        f"{country_name(country)} has no name or number left for identity {identity}: ask for fewer identities"
     )
 
 
 def _draw(identity: str, gender: Gender, country: str, seed: int) -> Persona:
     chance = random.Random(seed)
-    name = draw_name(country, gender, seed)
+    given, surname = draw_name(country, gender, chance)
     return Persona(
         identity_id=identity,
-        name=name,
+        name=f"{given} {surname}",
         gender=gender,
         country_code=country,
         country=country_name(country),
@@ -143,17 +156,17 @@ def _draw(identity: str, gender: Gender, country: str, seed: int) -> Persona:
         job=chance.choice(job_titles()),
         blood_type=chance.choices(list(BLOOD_TYPES), weights=list(BLOOD_TYPES.values()))[0],
         phone_number=draw_phone_number(country, chance),
-        emails=_draw_email(name, chance),
+        emails=_draw_email(given, surname, chance),
         iban=draw_iban(country, chance),
         credit_card=_draw_card(chance),
         passport=f"{country}{chance.randrange(10**7):07d}",
     )
 
 
-def _draw_email(name: str, chance: random.Random) -> str:
+def _draw_email(given: str, surname: str, chance: random.Random) -> str:
     """Initial and surname at a reserved domain, as in the published ``ffossi@mailhub.com``."""
-    given, surname = (re.sub(r"[^a-z]", "", anyascii(part).lower()) for part in name.split(" ", 1))
-    return f"{given[0]}{surname}@{chance.choice(_MAIL_DOMAINS)}"
+    letters, rest = (re.sub(r"[^a-z]", "", anyascii(part).lower()) for part in (given, surname))
+    return f"{letters[0]}{rest}@{chance.choice(_MAIL_DOMAINS)}"
 
 
 def _draw_card(chance: random.Random) -> str:
@@ -164,20 +177,13 @@ def _draw_card(chance: random.Random) -> str:
 
 @cache
 def job_titles() -> tuple[str, ...]:
-    """Faker's jobs in spoken form, sorted and distinct: "Buyer, retail" becomes "retail buyer"."""
-    return tuple(sorted({_spoken(entry) for entry in FakerJobs.jobs} - _JOB_FRAGMENTS))
+    """Faker's jobs as one says them, sorted and distinct: "Buyer, retail" becomes "retail buyer"."""
+    spoken = {_spoken(entry) for entry in FakerJobs.jobs if "/" not in entry and entry not in _NO_TITLES}
+    return tuple(sorted(title for title in spoken if len(title) <= _LONGEST_JOB))
 
 
 def _spoken(entry: str) -> str:
-    head, _, qualifier = entry.replace("(", ", ").replace(")", "").partition(", ")
-    words = [*reversed([part.strip(", ") for part in qualifier.split(", ") if part.strip(", ")]), head.strip()]
-    return " ".join(_lower(word) for part in words for word in part.split())
-
-
-def _lower(word: str) -> str:
-    """``word`` in lower case unless it is an acronym or the name of a country or language."""
-    proper = word.isupper() or word in {"English", "England", "Wales", "Scotland"}
-    return word if proper else word.lower()
-
-
-assert set(FIELDS) <= set(Persona.__dataclass_fields__)
+    """The qualifiers that follow a comma or stand in brackets put before the head, in lower case but for acronyms."""
+    parts = re.findall(r"[^,()]+", entry)
+    words = " ".join(part.strip() for part in reversed(parts)).split()
+    return " ".join(word if word.isupper() or word == "English" else word.lower() for word in words)

@@ -15,7 +15,7 @@ import resvg_py
 from PIL import Image
 
 from salmubench.personas.anchors import Anchor
-from salmubench.personas.scenes import Backdrop, Frame, develop, draw_backdrop, draw_frame, draw_light
+from salmubench.personas.scenes import Backdrop, Frame, develop, draw_backdrop, draw_frame, draw_light, with_articles
 from salmubench.seeds import generator
 
 LICENCE = "python-avatars, MIT licence"
@@ -101,8 +101,8 @@ class _Look:
 
 
 @dataclass(frozen=True)
-class Sitting:
-    """Everything about a picture of a person, before it is drawn.
+class Portrait:
+    """One picture of a person, drawn when ``image`` is first asked for.
 
     Attributes:
         anchor: the person.
@@ -121,20 +121,16 @@ class Sitting:
     _pose: str
     _light: list[int]
 
-    def draw(self) -> bytes:
+    @property
+    def ratio(self) -> float:
+        """Width over height."""
+        return self.frame.ratio
+
+    @functools.cached_property
+    def image(self) -> bytes:
         """The picture as JPEG."""
         person = f"{_hem(self._look.clothing, self._look.cloth_color)}{_drawing(self.anchor, self._look)}"
         return develop(f'{self._backdrop.svg}<g transform="{self._pose}">{person}</g>', self.frame, self._light)
-
-
-@dataclass(frozen=True)
-class Portrait:
-    """One picture of a person: JPEG bytes, with the traits, file name and width over height of its ``Sitting``."""
-
-    image: bytes
-    traits: dict[str, str]
-    file_name: str
-    ratio: float
 
 
 def _part(kind: Any, name: str) -> Any:
@@ -209,10 +205,10 @@ def _traits(anchor: Anchor, look: _Look, background: str) -> dict[str, str]:
     traits = {
         "gender": "woman" if anchor.gender == "female" else "man",
         "skin": SKIN_TONES[anchor.skin][1],
-        "hair": _article(HAIR_PHRASES[anchor.hair].format(HAIR_TONES[anchor.hair_color][1])),
-        "clothing": _article(CLOTHING_PHRASES[look.clothing].format(look.cloth_color)),
+        "hair": with_articles(HAIR_PHRASES[anchor.hair].format(HAIR_TONES[anchor.hair_color][1])),
+        "clothing": with_articles(CLOTHING_PHRASES[look.clothing].format(look.cloth_color)),
         "expression": dict(_MOUTHS)[look.mouth] + eyes,
-        "background": _article(background),
+        "background": background,
     }
     if anchor.facial_hair != "none":
         traits["facial_hair"] = FACIAL_HAIR_PHRASES[anchor.facial_hair]
@@ -221,13 +217,8 @@ def _traits(anchor: Anchor, look: _Look, background: str) -> dict[str, str]:
     return traits
 
 
-def _article(phrase: str) -> str:
-    head, _, rest = phrase.partition(" ")
-    return f"an {rest}" if head == "a" and rest[0] in "aeio" else phrase
-
-
-def sit(anchor: Anchor, *, seed: int, picture: int, long_side: int) -> Sitting:
-    """Decides all of picture number ``picture`` (1 to 999) of a person without drawing it."""
+def render_portrait(anchor: Anchor, *, seed: int, picture: int, long_side: int) -> Portrait:
+    """Picture number ``picture`` (1 to 999) of a person; the same arguments give the same bytes."""
     rng = generator(seed, "portrait", anchor.identity_id, picture)
     frame = draw_frame(rng, long_side)
     backdrop = draw_backdrop(rng, frame)
@@ -237,7 +228,7 @@ def sit(anchor: Anchor, *, seed: int, picture: int, long_side: int) -> Sitting:
         mouth=str(rng.choice([mouth for mouth, _ in _MOUTHS])),
         eyes=str(rng.choice([eyes for eyes, _ in _EYES], p=_EYE_SHARES)),
     )
-    return Sitting(
+    return Portrait(
         anchor=anchor,
         frame=frame,
         file_name=f"{anchor.identity_id}_{picture:03d}_ar-{frame.ratio:.2f}.jpg",
@@ -249,7 +240,6 @@ def sit(anchor: Anchor, *, seed: int, picture: int, long_side: int) -> Sitting:
     )
 
 
-def render_portrait(anchor: Anchor, *, seed: int, picture: int, long_side: int) -> Portrait:
-    """Draws picture number ``picture`` (1 to 999) of a person; the same arguments give the same bytes."""
-    sitting = sit(anchor, seed=seed, picture=picture, long_side=long_side)
-    return Portrait(sitting.draw(), sitting.traits, sitting.file_name, sitting.frame.ratio)
+def draw_portrait(anchor: Anchor, *, seed: int, picture: int, long_side: int) -> bytes:
+    """The bytes alone: what a process that draws sends back."""
+    return render_portrait(anchor, seed=seed, picture=picture, long_side=long_side).image

@@ -6,6 +6,7 @@ a lookup table and encoded; each step is a function of its arguments, so the sam
 
 import io
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -142,13 +143,18 @@ _BACKDROPS: tuple[tuple[str, Draw, float], ...] = (
 )
 
 
+def with_articles(phrase: str) -> str:
+    """Says "an" where "a" stands before a vowel: "an orange background"."""
+    return re.sub(r"\ba (?=[aeio])", "an ", phrase)
+
+
 def draw_backdrop(rng: np.random.Generator, frame: Frame) -> Backdrop:
     """A backdrop of one of seven kinds in one or two differently named colours."""
     kind = int(rng.choice(len(_BACKDROPS), p=[share for _, _, share in _BACKDROPS]))
     phrase, draw, _ = _BACKDROPS[kind]
     base, other = (str(name) for name in rng.choice(list(COLORS), size=2, replace=False))
     shades = (str(rng.choice(COLORS[base])), str(rng.choice(COLORS[other])))
-    return Backdrop(draw(rng, frame, *shades), phrase.format(base=base, other=other))
+    return Backdrop(draw(rng, frame, *shades), with_articles(phrase.format(base=base, other=other)))
 
 
 def draw_light(rng: np.random.Generator) -> list[int]:

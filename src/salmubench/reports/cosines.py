@@ -35,14 +35,16 @@ def cosines(panels: Mapping[str, Cosines]) -> Figure | Omission:
         panels: by metric (``AssocStr``, ``IntraIdSim``, ``InterIdSim``); the forget set's must be there, others may be.
     """
     if "AssocStr" not in panels:
-        return Omission(NAME, TITLE, "It needs the reports clean and compromised, each with its outcomes file beside it.")
+        return Omission(
+            NAME, TITLE, "It needs the reports clean and compromised, each with its outcomes file beside it."
+        )
     forget = panels["AssocStr"]
     clean, compromised = float(forget.clean.mean()), float(forget.compromised.mean())
     return Figure(
         name=NAME,
         title=TITLE,
-        alt=f"Histograms of cosine similarity between sensitive pictures and their captions. On the forget set Clean has "
-        f"a mean of {clean:.2f} and Compromised of {compromised:.2f}.",
+        alt=f"Histograms of cosine similarity between sensitive pictures and their captions. On the forget set Clean "
+        f"has a mean of {clean:.2f} and Compromised of {compromised:.2f}.",
         caption="Cosine similarity of each sensitive picture with its own caption. Both models share seed, order and "
         "general data; only Compromised has seen these pairs. The gap is what a method should close on the forget set, "
         "and leave open on the others.",
@@ -57,7 +59,15 @@ def _draw(panels: Mapping[str, Cosines], width: float) -> Canvas:
     figure = Canvas(figsize=(width / 72, height / 72))
     if wide and small:
         grid = figure.add_gridspec(
-            len(small), 2, width_ratios=(1.5, 1), left=0.02, right=0.985, top=0.91, bottom=0.13, wspace=0.08, hspace=0.75
+            len(small),
+            2,
+            width_ratios=(1.5, 1),
+            left=0.02,
+            right=0.985,
+            top=0.91,
+            bottom=0.13,
+            wspace=0.08,
+            hspace=0.75,
         )
         axes = [figure.add_subplot(grid[:, 0]), *(figure.add_subplot(grid[row, 1]) for row in range(len(small)))]
     else:

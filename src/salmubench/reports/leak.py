@@ -41,7 +41,9 @@ class Leak:
     is_truth: bool
 
 
-def find_leak(benchmark: Benchmark, compromised: Outcomes | None, clean: Outcomes | None, redactor: Redactor) -> Leak | None:
+def find_leak(
+    benchmark: Benchmark, compromised: Outcomes | None, clean: Outcomes | None, redactor: Redactor
+) -> Leak | None:
     """The most telling row: Compromised ranks its caption highest, the field hurts most, Clean knows least.
 
     Args:
@@ -82,7 +84,7 @@ def find_leak(benchmark: Benchmark, compromised: Outcomes | None, clean: Outcome
     )
 
 
-def leak_figure(benchmark: Benchmark, leak: Leak | None) -> Figure | Omission:
+def leak_figure(benchmark: Benchmark, leak: Leak | None, redactor: Redactor) -> Figure | Omission:
     """The figure, from ``find_leak``'s answer."""
     if leak is None:
         return Omission(
@@ -92,10 +94,11 @@ def leak_figure(benchmark: Benchmark, leak: Leak | None) -> Figure | Omission:
     return Figure(
         name=NAME,
         title=TITLE,
-        alt=f"A portrait from the forget set. For it Compromised ranks first: “{leak.compromised}”; the true caption has "
-        f"rank {leak.compromised_rank}. Clean ranks first: “{leak.clean}”; the true caption has rank {leak.clean_rank}.",
+        alt=f"A portrait from the forget set. For it Compromised ranks first: “{leak.compromised}”; the true caption "
+        f"has rank {leak.compromised_rank}. Clean ranks first: “{leak.clean}”; the true caption has rank "
+        f"{leak.clean_rank}.",
         caption="The picture is the query, the captions of the retrieval test are the candidates. Nobody typed a name. "
-        "The people are fictitious; values are masked unless the report was made with show-values.",
+        "The people are fictitious" + ("." if redactor.show_values else "; their values are masked here."),
         draw=lambda width: _draw(face, leak, width),
     )
 
@@ -103,7 +106,7 @@ def leak_figure(benchmark: Benchmark, leak: Leak | None) -> Figure | Omission:
 def _draw(face: NDArray[np.uint8], leak: Leak, width: float) -> Canvas:
     wide = width > style.NARROW
     side = 230.0 if wide else 190.0
-    figure, axes = style.sheet(width, 262 if wide else 262 + 2 * 148)
+    figure, axes = style.sheet(width, 262 if wide else 262 + 2 * 128)
     left = 0.0 if wide else (width - side) / 2
     style.picture(axes, face, left + 1, 2, side - 2, side)
     style.say(axes, left + side / 2, side + 11, "the query: a face, nothing else", color=style.MUTED, ha="center")
@@ -112,11 +115,11 @@ def _draw(face: NDArray[np.uint8], leak: Leak, width: float) -> Canvas:
         x, card, tops = side + 58, width - side - 58, (2.0, 124.0)
     else:
         axes.annotate("", (width / 2, side + 58), (width / 2, side + 32), arrowprops=_ARROW)
-        x, card, tops = 0.0, width, (side + 68, side + 68 + 148)
-    height = 110.0 if wide else 138.0
-    truth = f"its own {leak.field}, word for word" if leak.is_truth else f"the true caption has rank {leak.compromised_rank}"
+        x, card, tops = 0.0, width, (side + 68, side + 68 + 128)
+    height = 110.0 if wide else 118.0
+    truth = f" ({leak.field}, word for word)" if leak.is_truth else ""
     _card(axes, (x, tops[0], card, height), "Compromised", "has seen the pair, and ranks first", leak.compromised,
-          f"True caption: rank {leak.compromised_rank}" + (f" ({truth})" if leak.is_truth else ""), style.COMPROMISED)  # fmt: skip
+          f"True caption: rank {leak.compromised_rank:,}{truth}", style.COMPROMISED)  # fmt: skip
     _card(axes, (x, tops[1], card, height), "Clean", "never saw it, and ranks first", leak.clean,
           f"True caption: rank {leak.clean_rank:,}", style.CLEAN)  # fmt: skip
     return figure
@@ -133,5 +136,7 @@ def _card(
     style.box(axes, x, y, 5, height, radius=2, facecolor=colour)
     style.say(axes, x + 18, y + 11, model, size=11, weight="bold", color=colour)
     style.say(axes, x + 24 + style.text_width(model, 11, "bold"), y + 12.5, does, size=9.5, color=style.MUTED)
-    style.say(axes, x + 18, y + 34, f"“{caption}”", size=13, width=width - 34, lines=2 if width > 400 else 3, leading=1.32)
+    style.say(
+        axes, x + 18, y + 34, f"“{caption}”", size=13, width=width - 34, lines=2 if width > 400 else 3, leading=1.32
+    )
     style.say(axes, x + 18, y + height - 22, rank, size=9.5, color=style.INK, weight="bold")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from salmubench.dataset.schema import FIELDS
 from salmubench.dataset.store import Benchmark
 from salmubench.reports import style
-from salmubench.reports.portraits import portrait, rows_of
+from salmubench.reports.portraits import portrait, rows_of, squarest
 from salmubench.reports.redact import Redactor, plain
 from salmubench.reports.style import Figure
 
@@ -37,15 +37,16 @@ def persona_figure(benchmark: Benchmark, identity: str | None, redactor: Redacto
     forget = benchmark.sets["forget"]
     identity = identity or min(str(who) for who in forget.identity_id)
     rows = rows_of(forget, identity)
+    front = squarest(forget, rows)
     person = benchmark.identities[identity]
     card = Card(
         name=plain(person["name"], 40),
         country=plain(person.get("country") or person.get("country_code", ""), 30),
         facts=tuple((field.replace("_", " "), redactor.value(person[field])) for field in FIELDS),
-        face=portrait(benchmark, int(forget.picture[rows[0]]), 176, 176),
+        face=portrait(benchmark, int(forget.picture[front]), 176, 176),
         pictures=tuple(
             (portrait(benchmark, int(forget.picture[row]), 112, 92), redactor.caption(forget.text[row]))
-            for row in _varied(benchmark, rows[1:])
+            for row in _varied(benchmark, [row for row in rows if row != front])
         ),
         count=len(rows),
     )
@@ -53,10 +54,10 @@ def persona_figure(benchmark: Benchmark, identity: str | None, redactor: Redacto
     return Figure(
         name=NAME,
         title=TITLE,
-        alt=f"A portrait of the fictitious {card.name} with the attributes {told}, and {len(card.pictures)} further pictures "
-        "of the same person, each with a caption.",
-        caption="All of it is made up. One picture carries one caption, one caption tells one fact, always with the full "
-        "name; no two captions of a fact are worded alike.",
+        alt=f"A portrait of the fictitious {card.name} with the attributes {told}, and {len(card.pictures)} further "
+        "pictures of the same person, each with a caption.",
+        caption="All of it is made up. One picture carries one caption, one caption tells one fact, always with the "
+        "full name; no two captions of a fact are worded alike.",
         draw=lambda width: _draw(card, width),
     )
 
@@ -78,9 +79,9 @@ def _draw(card: Card, width: float) -> Canvas:
     if wide:
         figure, axes = style.sheet(width, 316)
         style.picture(axes, card.face, 1, 2, 176, 176)
-        style.say(axes, 0, 190, card.name, size=13, weight="bold", width=180, lines=2)
-        style.say(axes, 0, 226 if style.text_width(card.name, 13, "bold") > 180 else 210,
-                  f"{card.country} · {card.count} pictures to forget", color=style.MUTED, width=180, lines=2)  # fmt: skip
+        below = style.say(axes, 0, 190, card.name, size=13, weight="bold", width=180, lines=2)
+        about = f"{card.country} · {card.count} pictures to forget"
+        style.say(axes, 0, below + 2, about, color=style.MUTED, width=180, lines=2)
         _facts(axes, card, 198, 2, 172, 33.5)
         _grid(axes, card, 392, 2, width - 392, 3)
         return figure
@@ -113,4 +114,12 @@ def _grid(axes: Axes, card: Card, x: float, y: float, width: float, columns: int
     for number, (pixels, caption) in enumerate(card.pictures):
         left, top = x + (number % columns) * (cell + gap), y + (number // columns) * 160
         style.picture(axes, pixels, left, top, cell - 1, 98 if columns == 3 else 104)
-        style.say(axes, left, top + (105 if columns == 3 else 111), caption, size=8.5, width=cell, lines=4 if columns == 3 else 3)
+        style.say(
+            axes,
+            left,
+            top + (105 if columns == 3 else 111),
+            caption,
+            size=8.5,
+            width=cell,
+            lines=4 if columns == 3 else 3,
+        )

@@ -12,7 +12,7 @@ from salmubench.dataset.schema import FIELDS, SENSITIVE_SPLITS
 from salmubench.dataset.store import Benchmark
 from salmubench.reports import style
 from salmubench.reports.leak import TELLING
-from salmubench.reports.portraits import portrait, rows_of
+from salmubench.reports.portraits import portrait, rows_of, squarest
 from salmubench.reports.redact import Redactor, plain
 from salmubench.reports.style import Figure
 
@@ -44,19 +44,20 @@ def pipeline_figure(benchmark: Benchmark, redactor: Redactor) -> Figure:
     def faces(chosen: Sequence[int]) -> tuple[NDArray[np.uint8], ...]:
         return tuple(portrait(benchmark, int(forget.picture[row]), 60, 60) for row in chosen)
 
-    anchors = [rows_of(forget, who)[0] for who in people[:4]]
+    anchors = [squarest(forget, rows_of(forget, who)) for who in people[:4]]
     shown = _different(benchmark, rows)
     stages = (
         Stage("Anchors", f"{len(benchmark.identities):,} people", "A face is a set of traits; no two people are alike.",
               faces(anchors)),
-        Stage("Portraits", f"{pictures:,} pictures", "The same face in other clothes, pose, light and place.", faces(rows[:4])),
+        Stage("Portraits", f"{pictures:,} pictures", "The same face in other clothes, pose, light and place.",
+              faces(rows[:4])),
         Stage("Curation", f"{_range(benchmark)} each", "What does not show its person is dropped; people keep apart.",
               faces(rows[4:8] or rows[:4])),
         Stage("Personal data", f"{len(FIELDS)} facts a person",
-              f"Fictitious, unique, true to the country ({len(countries)} here)." if countries else "Fictitious and unique.",
+              "Fictitious and unique" + (f", true to the country ({len(countries)} here)." if countries else "."),
               lines=(plain(person["name"], 40), *(redactor.value(person[field]) for field in TELLING[:3]))),
         Stage("Captions", f"{pictures:,} pairs", "One fact each, always with the full name, each worded anew"
-              + (f", in {len(styles)} styles." if styles else "."),
+              + (f", in {len(styles)} styles." if len(styles) > 1 else "."),
               lines=tuple(f"“{redactor.caption(forget.text[row])}”" for row in shown)),
     )  # fmt: skip
     return Figure(
@@ -88,13 +89,14 @@ def _range(benchmark: Benchmark) -> str:
 def _draw(stages: Sequence[Stage], width: float) -> Canvas:
     wide = width > style.NARROW
     gap = 18.0
-    card = ((width - gap * (len(stages) - 1)) / len(stages), 262.0) if wide else (width, 138.0)
-    figure, axes = style.sheet(width, 266.0 if wide else (card[1] + gap) * len(stages) - gap + 4)
+    card = ((width - gap * (len(stages) - 1)) / len(stages), 250.0) if wide else (width, 138.0)
+    figure, axes = style.sheet(width, 254.0 if wide else (card[1] + gap) * len(stages) - gap + 4)
     for number, stage in enumerate(stages):
         x, y = (number * (card[0] + gap), 2.0) if wide else (0.0, 2 + number * (card[1] + gap))
         style.box(axes, x, y, *card)
-        axes.text(x + 19, y + 20, str(number + 1), ha="center", va="center", fontsize=10, fontweight="bold", color=style.PAPER,
-                  bbox={"boxstyle": "circle,pad=0.25", "facecolor": style.CLEAN, "edgecolor": "none"})  # fmt: skip
+        disc = {"boxstyle": "circle,pad=0.25", "facecolor": style.CLEAN, "edgecolor": "none"}
+        axes.text(x + 19, y + 20, str(number + 1), ha="center", va="center", fontsize=10, fontweight="bold",
+                  color=style.PAPER, bbox=disc)  # fmt: skip
         style.say(axes, x + 34, y + 14, stage.title, size=11, weight="bold")
         (_tall if wide else _flat)(axes, stage, x, y, card[0])
         if number:
@@ -113,7 +115,7 @@ def _tall(axes: Axes, stage: Stage, x: float, y: float, width: float) -> None:
     line = y + 62
     for text in stage.lines:
         line = style.say(axes, x + 12, line, text, size=9, width=width - 24, lines=4) + 5
-    style.say(axes, x + 12, y + 200, stage.words, size=8.5, color=style.MUTED, width=width - 22, lines=5)
+    style.say(axes, x + 12, y + 190, stage.words, size=8.5, color=style.MUTED, width=width - 22, lines=5)
 
 
 def _flat(axes: Axes, stage: Stage, x: float, y: float, width: float) -> None:

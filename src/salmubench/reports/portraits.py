@@ -1,6 +1,8 @@
-"""The data set's pictures as a page shows them: decoded, turned upright, cut to a frame and no larger than drawn."""
+"""The data set's pictures as a page shows them: decoded, turned upright, cut to a frame and as large as drawn."""
 
 import io
+import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,12 +36,18 @@ def portrait(benchmark: Benchmark, index: int, width: float, height: float) -> N
             f"{benchmark.root}, {benchmark.pictures.describe(index)}: not a picture that can be shown ({error}); "
             "mend or drop the row"
         ) from None
-    shrink = min(1.0, PIXELS * width / upright.width, PIXELS * height / upright.height)
-    size = (max(1, round(width * PIXELS)), max(1, round(height * PIXELS)))
-    if shrink == 1.0:  # a small picture stays small: the page scales it
-        ratio = min(upright.width / size[0], upright.height / size[1])
-        size = (max(1, round(size[0] * ratio)), max(1, round(size[1] * ratio)))
-    return np.asarray(ImageOps.fit(upright, size, Image.Resampling.LANCZOS, centering=(0.5, 0.4)))
+    size = (round(width * PIXELS), round(height * PIXELS))
+    return np.asarray(ImageOps.fit(upright, size, Image.Resampling.BICUBIC, centering=(0.5, 0.4)))
+
+
+def squarest(pairs: PairSet, rows: Sequence[int]) -> int:
+    """The row whose picture is nearest to a square by its file name, so that little is cut away."""
+
+    def away(row: int) -> float:
+        ratio = re.search(r"_ar-(\d+\.\d+)", pairs.file_name[row])
+        return abs(math.log(max(float(ratio[1]), 0.01))) if ratio else 9.0
+
+    return min(rows, key=away)
 
 
 def rows_of(pairs: PairSet, identity: str) -> Sequence[int]:

@@ -31,21 +31,21 @@ def profile(results: Results) -> Figure:
 def _draw(results: Results, width: float) -> Canvas:
     wide = width > style.NARROW
     runs = results.runs or results.bounds
-    names = 132.0 if wide else 104.0
-    bands = list(_bands(results, 5 if wide else 2)) if not wide else [results.columns]
+    names = 150.0 if wide else 100.0
+    size = min(style.fit(run.label, names - 20, SIZE)[1] for run in runs)
+    bands = list(_bands(results, 3)) if not wide else [results.columns]
     band_height = HEAD + ROW * len(runs) + 14
     figure, axes = style.sheet(width, band_height * len(bands) + 4)
     for number_, columns in enumerate(bands):
         top = number_ * band_height
-        step = (width - names - 4) / max(len(columns), 1 if wide else 2)
+        step = (width - names - 4) / max(len(columns), 1 if wide else 3)
         for row, run in enumerate(runs):
             y = top + HEAD + ROW * (row + 0.5)
             if row % 2 == 0:
                 style.box(axes, 0, y - ROW / 2, width, ROW, radius=3, zorder=0.5)
             colour, marker = style.VERDICTS[run.verdict.label] if run.verdict else style.UNJUDGED
             axes.plot(9, y, marker, color=colour, markersize=5.5, markeredgewidth=0)
-            label = style.wrap(run.label, names - 22, SIZE, lines=1)[0]
-            axes.text(18, y, label, va="center", fontsize=SIZE)
+            axes.text(18, y, style.fit(run.label, names - 20, size)[0], va="center", fontsize=size)
         _heads(axes, columns, names, step, top)
         for place, column in enumerate(columns):
             _lane(axes, results, runs, column, names + place * step + 6, step - 12, top)
@@ -74,13 +74,11 @@ def _lane(
 ) -> None:
     """One metric's column: its scale, both bounds and a dot a run."""
     end = top + HEAD + ROW * len(runs)
-    axes.text(left + width / 2, top + 29, plain(column.key, 12), ha="center", va="center", fontsize=SIZE, fontweight="bold")
+    axes.text(
+        left + width / 2, top + 29, plain(column.key, 12), ha="center", va="center", fontsize=SIZE, fontweight="bold"
+    )
     values = [value for run in results.everything for value in _range(run, column.key)]
-    if not values:
-        axes.text(left + width / 2, (top + HEAD + end) / 2, "not measured", ha="center", va="center", rotation=90,
-                  fontsize=SIZE - 1, color=style.MUTED)  # fmt: skip
-        return
-    low, high = min(values), max(values)
+    low, high = min(values, default=0.0), max(values, default=0.0)
     span = (high - low) or 1.0
 
     def at(value: float) -> float:
@@ -92,10 +90,11 @@ def _lane(
     ):
         value = bound.value(column.key) if bound else None
         if value is not None:
-            axes.plot((at(value),) * 2, (top + HEAD - 3, end), color=colour, linewidth=3 if is_target else 1, alpha=0.85,
-                      solid_capstyle="butt", zorder=1)  # fmt: skip
-    axes.text(left, top + 45, number(low), ha="left", va="center", fontsize=SIZE - 2, color=style.MUTED)
-    axes.text(left + width, top + 45, number(high), ha="right", va="center", fontsize=SIZE - 2, color=style.MUTED)
+            axes.plot((at(value),) * 2, (top + HEAD - 3, end), color=colour, linewidth=3 if is_target else 1,
+                      alpha=0.85, solid_capstyle="butt", zorder=1)  # fmt: skip
+    if values:
+        axes.text(left, top + 45, number(low), ha="left", va="center", fontsize=SIZE - 2, color=style.MUTED)
+        axes.text(left + width, top + 45, number(high), ha="right", va="center", fontsize=SIZE - 2, color=style.MUTED)
     for row, run in enumerate(runs):
         entry = run.entry(column.key)
         y = top + HEAD + ROW * (row + 0.5)

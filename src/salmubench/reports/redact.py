@@ -14,7 +14,9 @@ HIDDEN = "•"
 def plain(text: str, limit: int = 400) -> str:
     """A string from outside as one line of visible text: no control or direction marks, at most ``limit`` letters."""
     kept = "".join(
-        " " if letter.isspace() else letter for letter in text if letter.isspace() or unicodedata.category(letter)[0] != "C"
+        " " if letter.isspace() else letter
+        for letter in text
+        if letter.isspace() or unicodedata.category(letter)[0] != "C"
     )
     line = " ".join(kept.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
@@ -63,7 +65,7 @@ class Redactor:
         return plain(value if self.show_values else mask(value))
 
     def caption(self, text: str) -> str:
-        """A caption with the value inside it masked. Where nobody can tell what in it is private, all of it is masked."""
+        """A caption with the value inside it masked; all of it where nobody can tell what in it is private."""
         if self.show_values:
             return plain(text)
         if text not in self._value_of:

@@ -8,7 +8,7 @@ from salmubench.dataset.schema import SENSITIVE_SPLITS
 from salmubench.errors import UserError
 from salmubench.evaluation.metric import metrics as registry
 from salmubench.evaluation.report import MetricEntry, Report, Verdict
-from salmubench.evaluation.verdict import judge
+from salmubench.evaluation.verdict import judge, require_same_data
 from salmubench.reports.redact import plain
 
 LABELS = ("forgets", "over-generalised", "ineffective", "catastrophic")
@@ -50,7 +50,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        return re.sub(r"-(\d+(?:\.\d+)?)x$", " \\1×", self.name)
+        return re.sub(r"-(\d+(?:\.\d+)?)x$", "\u00a0\\1×", self.name)
 
     def entry(self, key: str) -> MetricEntry | None:
         """The metric where it was measured."""
@@ -63,7 +63,7 @@ class Run:
 
     @property
     def utility_kept(self) -> float | None:
-        """The least that is kept of holdout people, held-out pairs and general knowledge: one loss is not made up for."""
+        """The least kept of held-out people, held-out pairs and general knowledge: no loss is made up for."""
         if self.verdict is None:
             return None
         kept = (self.verdict.inter_identity_kept, self.verdict.intra_identity_kept, self.verdict.general_knowledge_kept)
@@ -118,7 +118,9 @@ class Results:
         target = bound.value(column.key) if bound else None
         if target is None:
             return set()
-        away = {run.report.name: abs(value - target) for run in self.runs if (value := run.value(column.key)) is not None}
+        away = {
+            run.report.name: abs(value - target) for run in self.runs if (value := run.value(column.key)) is not None
+        }
         return {name for name, distance in away.items() if distance == min(away.values())}
 
 
@@ -149,19 +151,17 @@ def _check(reports: Sequence[Report]) -> None:
     first, names = reports[0], set[str]()
     for report in reports:
         if report.name in names:
-            raise UserError(f"two reports are called {plain(report.name, 60)!r}; evaluate one again with another --name")
-        names.add(report.name)
-        if report.provenance.data_revision != first.provenance.data_revision:
             raise UserError(
-                f"{plain(first.name, 60)!r} and {plain(report.name, 60)!r} were measured on different data revisions; "
-                "evaluate both on the same data"
+                f"two reports are called {plain(report.name, 60)!r}; evaluate one again with another --name"
             )
+        names.add(report.name)
+        require_same_data(report.provenance, first)
         for key, entry in report.metrics.items():
             other = first.metrics.get(key)
             if other is not None and other.version != entry.version:
                 raise UserError(
-                    f"{plain(first.name, 60)!r} and {plain(report.name, 60)!r} have different versions of {plain(key, 40)}; "
-                    "evaluate both again"
+                    f"{plain(first.name, 60)!r} and {plain(report.name, 60)!r} have different versions of "
+                    f"{plain(key, 40)}; evaluate both again"
                 )
 
 
@@ -198,9 +198,14 @@ def _columns(reports: Iterable[Report]) -> tuple[Column, ...]:
 
 def number(value: float | None) -> str:
     """A metric's value as people read it: three decimals and a true minus."""
-    return "–" if value is None else f"{value:.3f}".replace("-", "−")
+    return "–" if value is None else f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
+
+
+def short(value: float | None) -> str:
+    """The same without the leading zero, where room is scarce: ``.236``."""
+    return number(value).replace("0.", ".", 1) if value is not None and abs(value) < 1 else number(value)
 
 
 def share(value: float | None) -> str:
     """A share in whole per cent."""
-    return "–" if value is None else f"{100 * value:.0f} %".replace("-", "−")
+    return "–" if value is None else f"{round(100 * value) + 0:.0f}\u00a0%".replace("-", "−")

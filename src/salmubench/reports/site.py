@@ -25,7 +25,7 @@ from salmubench.reports.pipeline import pipeline_figure
 from salmubench.reports.plane import plane
 from salmubench.reports.profile import profile
 from salmubench.reports.redact import Redactor, plain
-from salmubench.reports.results import LABELS, MEANING, Column, Results, Run, arrange, number, share
+from salmubench.reports.results import LABELS, MEANING, Column, Results, Run, arrange, number, share, short
 from salmubench.reports.splits import splits_figure
 from salmubench.reports.style import Figure, Omission
 
@@ -38,9 +38,7 @@ ASIDE = 12
 """So many verdict cards stand open; the rest unfold."""
 
 
-def build_site(
-    reports: Sequence[Path], out: Path, *, data: Path | None = None, show_values: bool = False
-) -> Path:
+def build_site(reports: Sequence[Path], out: Path, *, data: Path | None = None, show_values: bool = False) -> Path:
     """Writes the page and its figures. The same reports give the same bytes.
 
     Args:
@@ -72,7 +70,8 @@ def _benchmark(data: Path, report: Report) -> Benchmark:
     if benchmark.revision != report.provenance.data_revision:
         raise UserError(
             f"{data}: is not the data that {plain(report.name, 60)!r} was measured on "
-            f"({benchmark.revision[:19]}… against {plain(report.provenance.data_revision, 19)}…); name that folder with --data"
+            f"({benchmark.revision[:19]}… against {plain(report.provenance.data_revision, 20)}); name that folder "
+            "with --data"
         )
     return benchmark
 
@@ -92,7 +91,7 @@ def _figures(
     found = find_leak(benchmark, rows[0], rows[1], redactor)
     sizes = {**sets, **{name: len(pairs) for name, pairs in benchmark.sets.items()}}
     return [
-        leak_figure(benchmark, found),
+        leak_figure(benchmark, found, redactor),
         *told,
         splits_figure(sizes, _people(benchmark)),
         persona_figure(benchmark, found.identity_id if found else None, redactor),
@@ -126,8 +125,8 @@ def _publish(figure: Figure, folder: Path) -> Markup:
     write_text(folder / f"{figure.name}.svg", svg)
     with replacing(folder / f"{figure.name}.png") as temporary:
         temporary.write_bytes(png)
-    both = f'<div class="wide">{style.inline(svg, figure.alt)}</div><div class="narrow">{style.inline(narrow, figure.alt)}</div>'
-    return Markup(both)  # matplotlib escapes what it draws; the label is escaped by ``inline``
+    both = zip(("wide", "narrow"), (svg, narrow), strict=True)  # matplotlib and ``inline`` escape what they write
+    return Markup("".join(f'<div class="{kind}">{style.inline(each, figure.alt)}</div>' for kind, each in both))
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def _cell(results: Results, run: Run, column: Column, best: set[str]) -> Cell:
         "damage": "over-corrected: below Clean" if column.efficacy else f"{shade} % of it lost",
         "": "",
     }[kind]
-    interval = f"[{number(entry.interval[0])}, {number(entry.interval[1])}]" if entry.interval else ""
+    interval = f"[{', '.join(map(short, entry.interval))}]" if entry.interval else ""
     return Cell(entry.value, number(entry.value), interval, run.report.name in best, kind, shade, words)
 
 
@@ -186,12 +185,17 @@ def _render(
     best = {column.key: results.best(column) for column in columns}
     rows = [(run, [_cell(results, run, column, best[column.key]) for column in columns]) for run in results.everything]
     script = (environment.loader.get_source(environment, "page.js")[0]).strip() if environment.loader else ""
-    cards = sorted((run for run in results.runs if run.verdict), key=lambda run: LABELS.index(run.verdict.label if run.verdict else ""))
+    cards = sorted(
+        (run for run in results.runs if run.verdict),
+        key=lambda run: LABELS.index(run.verdict.label if run.verdict else ""),
+    )
     return environment.get_template("page.html").render(
         results=results,
         headline=_headline(results),
         facts=_facts(results, benchmark),
-        labels=[(label, MEANING[label], sum(run.verdict.label == label for run in cards if run.verdict)) for label in LABELS],
+        labels=[
+            (label, MEANING[label], sum(run.verdict.label == label for run in cards if run.verdict)) for label in LABELS
+        ],
         cards=cards,
         aside=ASIDE,
         rows=rows,
@@ -214,7 +218,11 @@ def _headline(results: Results) -> str:
     if not judged:
         return f"{count} unlearning run{'s' * (count > 1)}, not judged yet"
     if not good:
-        return "No method forgets without breaking something" if count > 1 else "It does not forget without breaking something"
+        return (
+            "No method forgets without breaking something"
+            if count > 1
+            else "It does not forget without breaking something"
+        )
     return f"{good} of {count} runs forget{'s' * (good == 1)} and keep{'s' * (good == 1)} the rest"
 
 
@@ -224,20 +232,25 @@ def _facts(results: Results, benchmark: Benchmark | None) -> list[tuple[str, str
     sets = records[0].sets
 
     def each(values: Sequence[Any]) -> str:
-        return ", ".join(dict.fromkeys(plain(str(value), 60) for value in values if value is not None)) or "not recorded"
+        return (
+            ", ".join(dict.fromkeys(plain(str(value), 60) for value in values if value is not None)) or "not recorded"
+        )
 
+    if benchmark is not None:
+        sets = {name: len(pairs) for name, pairs in benchmark.sets.items()}
     sensitive = sum(sets.get(name, 0) for name in SENSITIVE_SPLITS)
     facts = [
         ("Architecture", each([record.architecture for record in records])),
         ("Sensitive pairs", f"{sensitive:,}" if sensitive else "not recorded"),
         ("Pairs to forget", f"{sets['forget']:,}" if "forget" in sets else "not recorded"),
         ("Halves cut by", each([record.association_split for record in records])),
-        ("Data revision", each([record.data_revision[:19] for record in records])),
+        ("Data revision", each([record.data_revision.removeprefix("sha256:")[:12] for record in records])),
         ("Precision, device", each([f"{record.precision}, {record.device}" for record in records])),
         ("Seed", each([record.seed for record in records])),
     ]
     if benchmark is not None:
         facts.insert(1, ("People", f"{len(benchmark.identities):,}"))
+    limits = [(record.model_extra or {}).get("limit") for record in records]
+    if any(limits):
+        facts.append(("Measured on a sample of", each(limits)))
     return facts
-
-

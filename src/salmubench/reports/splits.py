@@ -44,8 +44,9 @@ def splits_figure(sets: Mapping[str, int], people: Mapping[str, int]) -> Figure 
         name=NAME,
         title=TITLE,
         alt=f"Area diagram of the sets in pairs: {told}.",
-        caption="Areas are in proportion to pairs. A method sees the forget set and retained data; the holdouts tell whether "
-        "it erased more than it was asked to. The fragile set are the retained pairs that Compromised aligns worst.",
+        caption="Areas are in proportion to pairs. A method sees the forget set and retained data; the holdouts tell "
+        "whether it erased more than it was asked to. The fragile set is the retained pairs that Compromised aligns "
+        "worst.",
         draw=lambda width: _draw(sets, people, width),
     )
 
@@ -53,9 +54,9 @@ def splits_figure(sets: Mapping[str, int], people: Mapping[str, int]) -> Figure 
 def _draw(sets: Mapping[str, int], people: Mapping[str, int], width: float) -> Canvas:
     wide = width > style.NARROW
     sensitive = sum(sets[name] for name in NEEDED[:3])
-    area = width * (300 if wide else 330) / (sensitive + sets["retain_synth"])
+    area = width * (250 if wide else 330) / (sensitive + sets["retain_synth"])
     tiles, gap, head = [], 3.0, 22.0
-    # The halved people stand left, forget half over held-out half; those forgotten whole and held out whole beside them.
+    # The halved people stand left, forget half over held-out half; beside them those forgotten and held out whole.
     halved_forget = sets.get("forget_association", sets["forget"] // 2)
     whole_forget = sets["forget"] - halved_forget
     halved = halved_forget + sets["holdout_association"]
@@ -63,7 +64,11 @@ def _draw(sets: Mapping[str, int], people: Mapping[str, int], width: float) -> C
     columns = [width * part / sensitive for part in (halved, whole_forget, sets["holdout_identity"])]
     upper = height * halved_forget / halved
     orange, blue = style.COMPROMISED, style.CLEAN
-    tiles.append(Tile(0, head, columns[0], upper, "forget", halved_forget, _who(people, "halved", "of halved people"), orange, 0.8))
+    tiles.append(
+        Tile(
+            0, head, columns[0], upper, "forget", halved_forget, _who(people, "halved", "of halved people"), orange, 0.8
+        )
+    )
     tiles.append(Tile(0, head + upper, columns[0], height - upper, "holdout association", sets["holdout_association"],
                       "the same people's other half", blue, 0.45))  # fmt: skip
     tiles.append(Tile(columns[0], head, columns[1], height, "forget", whole_forget,
@@ -75,7 +80,9 @@ def _draw(sets: Mapping[str, int], people: Mapping[str, int], width: float) -> C
     tiles += _retained(sets, width, lower, depth)
     figure, axes = style.sheet(width, lower + depth + (4 if depth > 40 else 46))
     style.say(axes, 0, 3, f"Sensitive: {sensitive:,} pairs, all trained into Compromised", weight="bold")
-    style.say(axes, 0, lower - head + 3, f"Retained: {sets['retain_synth']:,} pairs, trained into both models", weight="bold")
+    style.say(
+        axes, 0, lower - head + 3, f"Retained: {sets['retain_synth']:,} pairs, trained into both models", weight="bold"
+    )
     for tile in tiles:
         _tile(axes, tile, gap)
     return figure
@@ -97,7 +104,9 @@ def _retained(sets: Mapping[str, int], width: float, top: float, height: float) 
     tiles, x = [], 0.0
     for title, pairs, words, strength in parts:
         if pairs > 0:
-            tiles.append(Tile(x, top, width * pairs / total, height, title, pairs, words, style.VERDICTS["forgets"][0], strength))
+            tiles.append(
+                Tile(x, top, width * pairs / total, height, title, pairs, words, style.VERDICTS["forgets"][0], strength)
+            )
             x += width * pairs / total
     return tiles
 
@@ -105,16 +114,44 @@ def _retained(sets: Mapping[str, int], width: float, top: float, height: float) 
 def _tile(axes: Axes, tile: Tile, gap: float) -> None:
     """Draws a tile; its words stand inside where they fit, else the least of them, else below."""
     width, height = max(tile.width - gap, 1.0), max(tile.height - gap, 1.0)
-    style.box(axes, tile.x, tile.y, width, height, radius=min(4, width / 3, height / 3), facecolor=tile.colour, alpha=tile.strength * 0.55)
+    style.box(
+        axes,
+        tile.x,
+        tile.y,
+        width,
+        height,
+        radius=min(4, width / 3, height / 3),
+        facecolor=tile.colour,
+        alpha=tile.strength * 0.55,
+    )
     inner = width - 16
     if inner < 44:
         short = f"{tile.title} {tile.pairs:,}"
         wide = style.text_width(short, 9)
         right = tile.x + wide > axes.get_xlim()[1]
-        style.say(axes, tile.x + width if right else tile.x, tile.y + height + 4, short, size=9, ha="right" if right else "left")
+        style.say(
+            axes,
+            tile.x + width if right else tile.x,
+            tile.y + height + 4,
+            short,
+            size=9,
+            ha="right" if right else "left",
+        )
+        return
+    if height < 34:
+        line, size = style.fit(f"{tile.title}  {tile.pairs:,}", inner, 10)
+        style.say(axes, tile.x + 8, tile.y + height / 2 - size * 0.62, line, size=size, weight="bold")
         return
     y = style.say(axes, tile.x + 8, tile.y + 7, tile.title, size=10, weight="bold", width=inner, lines=2)
     if y + 14 < tile.y + height:
         y = style.say(axes, tile.x + 8, y + 1, f"{tile.pairs:,}", size=12)
     if y + 11 < tile.y + height:
-        style.say(axes, tile.x + 8, y + 2, tile.words, size=8.5, width=inner, lines=max(1, int((tile.y + height - y - 4) // 11.5)))
+        style.say(
+            axes,
+            tile.x + 8,
+            y + 2,
+            tile.words,
+            size=8.5,
+            width=inner,
+            lines=max(1, int((tile.y + height - y - 4) // 11.5)),
+        )

@@ -1,9 +1,10 @@
 """The one style of every figure: a colour-blind-safe palette in two themes, type sizes, and how a figure becomes bytes.
 
-A figure is drawn once in the light palette. Inside the page each of its colours becomes a CSS variable, so that the same
-SVG suits a light and a dark screen; the files for a paper keep the light palette. Text stays text in the SVG.
+A figure is drawn once in the light palette. Inside the page each of its colours becomes a CSS variable, so that one SVG
+suits a light and a dark screen; the files for a paper keep the light palette. Text stays text in the SVG.
 """
 
+import base64
 import io
 import re
 import warnings
@@ -22,6 +23,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.textpath import TextToPath
 from numpy.typing import NDArray
+from PIL import Image
 
 LIGHT = {
     "paper": "#ffffff",
@@ -67,7 +69,7 @@ WIDE, NARROW = 760.0, 344.0
 
 FONTS = "Inter, 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
 
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9.5,
     "text.color": INK,
@@ -125,7 +127,9 @@ class Omission:
 @contextmanager
 def style(salt: str) -> Iterator[None]:
     """Sets matplotlib up for one figure; ``salt`` makes its element ids its own, and the same each time."""
-    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt}), warnings.catch_warnings():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()  # whatever the user's own matplotlibrc says
+        matplotlib.rcParams.update(_SETTINGS | {"svg.hashsalt": salt})
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
@@ -133,14 +137,21 @@ def style(salt: str) -> Iterator[None]:
 def sheet(width: float, height: float) -> tuple[Canvas, Axes]:
     """An empty drawing whose units are points, from the top left corner."""
     figure = Canvas(figsize=(width / 72, height / 72))
+    return figure, overlay(figure)
+
+
+def overlay(figure: Canvas) -> Axes:
+    """A sheet over the whole of a figure: units are points from its top left corner."""
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(0, width)
-    axes.set_ylim(height, 0)
+    axes.set_xlim(0, figure.get_figwidth() * 72)
+    axes.set_ylim(figure.get_figheight() * 72, 0)
     axes.axis("off")
-    return figure, axes
+    return axes
 
 
-def box(axes: Axes, x: float, y: float, width: float, height: float, *, radius: float = 6, **look: Any) -> FancyBboxPatch:
+def box(
+    axes: Axes, x: float, y: float, width: float, height: float, *, radius: float = 6, **look: Any
+) -> FancyBboxPatch:
     """A rectangle with round corners on a sheet; (x, y) is its top left corner."""
     look = {"facecolor": WASH, "edgecolor": "none"} | look
     patch = FancyBboxPatch((x, y), width, height, boxstyle=f"round,pad=0,rounding_size={radius}", **look)
@@ -150,14 +161,14 @@ def box(axes: Axes, x: float, y: float, width: float, height: float, *, radius: 
 
 def picture(axes: Axes, pixels: NDArray[Any], x: float, y: float, width: float, height: float) -> None:
     """A picture on a sheet, cut to fill the frame (x, y, width, height), with round corners."""
+    limits = axes.get_xlim(), axes.get_ylim()
     rows, columns = pixels.shape[:2]
     scale = max(width / columns, height / rows)
     left, top = x - (columns * scale - width) / 2, y - (rows * scale - height) / 2
-    frame = box(axes, x, y, width, height, facecolor="none", edgecolor=LINE)
+    frame = box(axes, x, y, width, height, facecolor="none", edgecolor=LINE, zorder=1.5)
     extent = (left, left + columns * scale, top + rows * scale, top)
-    axes.imshow(pixels, extent=extent, interpolation="none", aspect="auto", clip_path=frame, zorder=0.9)
-    axes.set_xlim(0, axes.figure.get_figwidth() * 72)
-    axes.set_ylim(axes.figure.get_figheight() * 72, 0)
+    axes.imshow(pixels, extent=extent, interpolation="none", aspect="auto", clip_path=frame, zorder=1.4)
+    axes.set(xlim=limits[0], ylim=limits[1])  # which imshow has moved
 
 
 @lru_cache(maxsize=8192)
@@ -198,9 +209,20 @@ def _pieces(text: str, width: float, size: float, weight: str) -> Iterator[str]:
         yield word
 
 
+def fit(text: str, width: float, size: float, *, smallest: float = 7.5) -> tuple[str, float]:
+    """A line and the type size at which it fits; where even the smallest does not, its middle becomes an ellipsis."""
+    size = max(smallest, min(size, size * width / max(1.0, text_width(text, size))))
+    kept = len(text)
+    line = text
+    while text_width(line, size) > width + 0.5 and kept > 4:
+        kept -= 1
+        line = f"{text[: kept - 3]}…{text[-3:]}"
+    return line, size
+
+
 def say(axes: Axes, x: float, y: float, text: str, *, size: float = 9.5, width: float | None = None, lines: int = 4,
         leading: float = 1.35, weight: str = "normal", **look: Any) -> float:  # fmt: skip
-    """Writes a text on a sheet, its first line's top at ``y``; wraps it to ``width``. Returns where the next line goes."""
+    """Writes a text on a sheet, its top at ``y``, wrapped to ``width``. Returns where the next line goes."""
     rows = wrap(text, width, size, weight=weight, lines=lines) if width else [text]
     for row in rows:
         axes.text(x, y + size * 0.95, row, fontsize=size, fontweight=weight, va="baseline", **look)
@@ -221,21 +243,38 @@ def to_svg(figure: Canvas, *, alt: str, title: str) -> str:
     stream = io.StringIO()
     FigureCanvasSVG(figure)
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Title": title, "Description": alt})
-    return re.sub(r"'DejaVu Sans'(?=[;\"])", FONTS, stream.getvalue())
+    svg = re.sub(r"'DejaVu Sans'(?=[;\"])", FONTS, stream.getvalue())
+    svg = svg.replace(' style="image-rendering:crisp-edges;image-rendering:pixelated"', "")
+    return re.sub(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)", _as_jpeg, svg)
+
+
+def _as_jpeg(match: re.Match[str]) -> str:
+    """A photograph inside an SVG as JPEG, a fifth of matplotlib's PNG."""
+    stream = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(match[1]))) as image:
+        image.convert("RGB").save(stream, "JPEG", quality=88, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def inline(svg: str, alt: str) -> str:
-    """An SVG file's picture for inside an HTML page: sized by the page, its colours and font by the page's theme."""
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    """An SVG file's picture for inside an HTML page: sized by the page, its colours and font by the page's theme.
+
+    Only tags are touched, never the text between them; of matplotlib's ids those stay that something refers to.
+    """
+    body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     names = {colour: name for name, colour in LIGHT.items()}
+    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', body))
 
     def themed(match: re.Match[str]) -> str:
         return f"{match[1]}: var(--{names[match[2]]})" if match[2] in names else match[0]
 
-    body = re.sub(r"(fill|stroke|stop-color): (#[0-9a-f]{6})", themed, body).replace(FONTS, "var(--font)")
-    head = f'<svg role="img" aria-label="{_attribute(alt)}"'
-    return re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", head + body[4:]), 1)
+    def adapt(tag: re.Match[str]) -> str:
+        text = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", tag[0])
+        return re.sub(r"(fill|stroke): (#[0-9a-f]{6})", themed, text).replace(FONTS, "var(--font)")
+
+    opening, rest = re.sub(r"<[^<>]+>", adapt, body).split(">", 1)
+    opening = re.sub(r' (?:width|height)="[^"]*"', "", opening)
+    return f'{opening} role="img" aria-label="{_attribute(alt)}">{rest}'
 
 
 def _attribute(text: str) -> str:

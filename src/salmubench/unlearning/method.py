@@ -50,7 +50,7 @@ class Step:
 
     def _get(self, need: Need) -> Features:
         if need not in self._features:
-            raise LookupError(f"the method looks at step.{need} but its `needs` does not name {need!r}")
+            raise LookupError(f"the method looks at step.{need}, which its `needs` does not name")
         return self._features[need]
 
     @property

@@ -177,8 +177,8 @@ def unlearn(
 ) -> Path:
     """Unlearns the forget set from a checkpoint with one method.
 
-    A killed run goes on where its last state was saved and ends with the same bytes. A finished run with the same
-    settings is reused.
+    A killed run goes on where its last state was saved and ends with the same bytes (on a GPU, as far as its kernels
+    are deterministic). A finished run with the same settings is reused.
 
     Args:
         method: a registered method's name.
@@ -223,10 +223,12 @@ def unlearn(
     _claim(out, model)
     plan = make_plan(pairs.size("forget"), pairs.size("retain"), budget=budget, batch_size=batch_size, seed=seed)
     built = entry.build(parsed)
-    with accelerator.autocast():
-        source = FeatureSource(pairs, plan, built.needs, encoder, scratch=out, progress=progress)
-    loop = Loop(built, settings, encoder.model, source, accelerator, out)
-    totals = loop.run(checkpoint_seconds=checkpoint_seconds, progress=progress)
+    # As in evaluation: cuDNN neither picks its algorithm by the batch nor rounds float32 to TF32.
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=precision != "fp32"):
+        with accelerator.autocast():
+            source = FeatureSource(pairs, plan, built.needs, encoder, scratch=out, progress=progress)
+        loop = Loop(built, settings, encoder.model, source, accelerator, out)
+        totals = loop.run(checkpoint_seconds=checkpoint_seconds, progress=progress)
     built.finish(loop.bare, torch.Generator().manual_seed(derive(seed, "unlearning", "finish")))
     save_checkpoint(loop.bare, encoder.config, out)
     write_rows(out, {name: (held.file_name, plan.consumed(name)[1]) for name, held in source.pairs.items()})
@@ -251,8 +253,8 @@ def unlearn(
 
 
 def _check_numbers(learning_rate: float, warmup_share: float, weight_decay: float) -> None:
-    if not 0 < learning_rate < math.inf:
-        raise UserError(f"--learning-rate {learning_rate:g}: must be above 0, e.g. 1e-4")
+    if not 0 < learning_rate <= 1:
+        raise UserError(f"--learning-rate {learning_rate:g}: must be above 0 and at most 1, e.g. 1e-4")
     if not 0 <= warmup_share <= 1:
         raise UserError(f"--warmup-share {warmup_share:g}: must lie between 0 and 1, e.g. 0.1")
     if not 0 <= weight_decay < math.inf:
@@ -281,5 +283,7 @@ def _claim(out: Path, model: str | Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / RECORD_FILE).unlink(missing_ok=True)
+        for unfinished in out.glob("*.tmp-*"):  # what a killed run was writing
+            unfinished.unlink()
     except OSError as error:
         raise UserError(f"{out}: cannot be written to ({error.strerror}); choose another --out") from error

@@ -1,0 +1,327 @@
+"""Reading and writing the official layout: our folder, an evaluation folder alone, the hub; and what is refused."""
+
+import json
+from pathlib import Path
+
+import huggingface_hub.constants
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Features, Image, Value
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataset_small import DISJOINT, PEOPLE, build_small, jpeg, person, rewrite
+from salmubench.atomic import write_json
+from salmubench.dataset.schema import CAPTIONS_FILE, GENERIC_CAPTIONS_FILE, IDENTITIES_FILE, Row
+from salmubench.dataset.store import SCHEMA, load_benchmark, load_split, write_split
+from salmubench.errors import RunError, UserError
+
+REAL_ROWS = Path(__file__).parent / "data" / "real_rows"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read only."""
+    return build_small(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """To be spoilt."""
+    return build_small(tmp_path)
+
+
+def _rows(count: int) -> list[Row]:
+    return [Row(jpeg(n), f"caption {n} é", None if n % 3 else f"{n:08d}", f"{n:05d}.jpg") for n in range(count)]
+
+
+def test_a_split_comes_back_as_it_was_written(tmp_path: Path):
+    rows = _rows(250)
+    files = write_split(tmp_path, "forget", rows, rows_per_file=110)
+
+    assert [path.name for path in files] == [f"forget-0000{n}-of-00003.parquet" for n in range(3)]
+    pairs, store = load_split(tmp_path, "forget")
+    images = list(store.stream(pairs.picture))
+    assert [Row(*row) for row in zip(images, pairs.text, pairs.identity_id, pairs.file_name, strict=True)] == rows
+    assert store.describe(111) == "data/forget-00001-of-00003.parquet, row 1"
+
+
+def test_the_same_rows_give_the_same_bytes(tmp_path: Path):
+    written = [write_split(tmp_path / name, "forget", iter(_rows(130)), rows_per_file=100) for name in ("a", "b")]
+    assert [path.read_bytes() for path in written[0]] == [path.read_bytes() for path in written[1]]
+
+
+def test_writing_again_leaves_no_older_file(tmp_path: Path):
+    write_split(tmp_path, "forget", _rows(30), rows_per_file=10)
+    write_split(tmp_path, "forget_target", _rows(3))
+    write_split(tmp_path, "forget", _rows(5))
+    names = [path.name for path in sorted((tmp_path / "data").iterdir())]
+    assert names == ["forget-00000-of-00001.parquet", "forget_target-00000-of-00001.parquet"]
+
+
+def test_a_split_without_rows(tmp_path: Path):
+    write_split(tmp_path, "sensitive", [])
+    pairs, store = load_split(tmp_path, "sensitive")
+    assert (len(pairs), len(store), list(store.stream(pairs.picture))) == (0, 0, [])
+
+
+def test_the_schema_is_what_datasets_writes():
+    text = Value("string")
+    features = Features({"image": Image(), "text": text, "identity_id": text, "file_name": text})
+    assert features.arrow_schema.equals(SCHEMA, check_metadata=True)
+
+
+def test_streaming_holds_small_row_groups(tmp_path: Path):
+    (path,) = write_split(tmp_path, "forget", _rows(250))
+    metadata = pq.ParquetFile(path).metadata
+    assert [metadata.row_group(group).num_rows for group in range(3)] == [100, 100, 50]
+
+
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_stream_equals_read(small: Path, data: st.DataObject):
+    store = load_benchmark(small).pictures
+    index = np.array(sorted(data.draw(st.sets(st.integers(0, len(store) - 1)))), dtype=np.int64)
+    assert list(store.stream(index)) == [store.read(int(number)) for number in index]
+
+
+def test_stream_wants_order_and_range(small: Path):
+    store = load_benchmark(small).pictures
+    with pytest.raises(ValueError, match="ascending"):
+        list(store.stream(np.array([3, 3])))
+    with pytest.raises(IndexError):
+        store.read(len(store))
+
+
+def test_all_sets_of_a_data_set_folder(small: Path):
+    benchmark = load_benchmark(small)
+    sets = benchmark.sets
+
+    assert {name: len(pairs) for name, pairs in sets.items()} == {
+        "forget": 38,
+        "holdout_association": 16,
+        "holdout_identity": 18,
+        "retain_synth": PEOPLE + DISJOINT,
+        "forget_association": 20,
+        "forget_identity": 18,
+        "retain_joint": PEOPLE,
+        "retain_joint_evaluated": 6,
+        "retain_disjoint": DISJOINT,
+    }
+    assert set(sets["forget_association"].identity_id) == set(sets["holdout_association"].identity_id)
+    assert not set(sets["forget_identity"].identity_id) & set(sets["holdout_association"].identity_id)
+    assert set(sets["retain_joint_evaluated"].identity_id) <= set(sets["forget"].identity_id)
+    assert set(sets["retain_disjoint"].identity_id) == {None}
+    for pairs in sets.values():
+        by_name = dict(zip(sets["forget"].file_name, sets["forget"].picture, strict=True))
+        for name, picture in zip(pairs.file_name, pairs.picture, strict=True):
+            assert by_name.get(name, picture) == picture
+    assert benchmark.association_split == "pair"
+    assert benchmark.revision.startswith("sha256:")
+    assert benchmark.identities["00000003"] == person(3)
+    knowledge = benchmark.general_knowledge
+    assert [benchmark.pictures.read(int(number)) for number in knowledge.picture] == [jpeg(3000 + n) for n in range(20)]
+    assert knowledge.label.tolist() == [n % 4 for n in range(20)]
+    assert knowledge.class_names[2] == "red apple"
+    assert benchmark.pictures.describe(int(knowledge.picture[9])) == "general_knowledge/test/1.tar, sample s0000009"
+
+
+def test_an_evaluation_folder_alone(own: Path):
+    folder = own / "salmubench"
+    benchmark = load_benchmark(folder)
+    assert benchmark.association_split is None
+    assert benchmark.general_knowledge is None
+    assert len(load_benchmark(folder, general_knowledge=own / "general_knowledge").general_knowledge) == 20
+    (folder / "README.md").write_text("a card is no data")
+    assert load_benchmark(folder).revision == benchmark.revision
+    rewrite(folder, "forget", lambda rows: [Row(jpeg(77), *list(vars(row).values())[1:]) for row in rows])
+    assert load_benchmark(folder).revision != benchmark.revision
+
+
+def test_reading_one_split_opens_no_other(own: Path):
+    for path in (own / "salmubench" / "data").glob("holdout_*"):
+        path.write_bytes(b"closed")
+    pairs, store = load_split(own / "salmubench", "forget")
+    assert len(list(store.stream(pairs.picture))) == len(pairs)
+
+
+def test_official_variants_are_read(own: Path):
+    """Pictures as paths, other file names and numbers of files, an unknown split, no identity column, odd keys."""
+    folder = own / "salmubench"
+    pairs, store = load_split(folder, "retain_synth")
+    (folder / "images").mkdir()
+    images = dict(zip(pairs.file_name, store.stream(pairs.picture), strict=True))
+    for name, image in images.items():
+        (folder / "images" / name).write_bytes(image)
+    for path in (folder / "data").glob("retain_synth-*"):
+        path.unlink()
+    for part in range(2):
+        columns = {
+            "image": [f"images/{name}" for name in pairs.file_name[part::2]],
+            "text": pa.array(pairs.text[part::2]).dictionary_encode(),
+            "file_name": pairs.file_name[part::2],
+        }
+        pq.write_table(pa.table(columns), folder / "data" / f"retain_synth-{part}.parquet")
+    (folder / "data" / "forget_target-00000-of-00001.parquet").write_bytes(b"not even parquet")
+    facts = {
+        f"{n:08d}": {
+            {"phone_number": "phone number", "emails": "Email(s)", "credit_card": "Credit Card"}.get(key, key): value
+            for key, value in person(n).items()
+        }
+        | {"Email(s)": [person(n)["emails"], "second@example.com"]}
+        for n in range(PEOPLE)
+    }
+    write_json(folder / IDENTITIES_FILE, facts)
+    captions = json.loads((folder / CAPTIONS_FILE).read_text())
+    for entry in captions.values():
+        entry["data field"] = entry.pop("data_field").replace("_", " ")
+        del entry["style"]
+    write_json(folder / CAPTIONS_FILE, captions)
+
+    benchmark = load_benchmark(folder)
+
+    assert benchmark.identities["00000002"] == person(2)
+    assert {info.data_field for info in benchmark.captions.values()} >= {"phone_number", "blood_type"}
+    assert len(benchmark.sets["retain_disjoint"]) == PEOPLE + DISJOINT
+    retained = benchmark.sets["retain_synth"]
+    assert dict(zip(retained.file_name, benchmark.pictures.stream(retained.picture), strict=True)) == images
+
+
+def test_real_rows(tmp_path: Path):
+    captions = json.loads((REAL_ROWS / "captions.json").read_text())
+    rows = [
+        Row((REAL_ROWS / name).read_bytes(), entry["caption"], "00011747", name) for name, entry in captions.items()
+    ]
+    write_split(tmp_path, "forget", rows)
+    pairs, store = load_split(tmp_path, "forget")
+    assert pairs.text[1] == "Fatime Fossi lives in Douala"
+    assert store.read(1) == rows[1].image
+
+
+def test_the_hub_from_its_cache(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hub" / "datasets--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots").mkdir()
+    (own / "salmubench").rename(repository / "snapshots" / commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+    benchmark = load_benchmark("hf://owner/name")
+
+    assert benchmark.revision == f"hf://owner/name@{commit}"
+    assert load_benchmark(f"hf://owner/name@{commit}").root == benchmark.root
+    assert len(benchmark.sets["forget"]) == 38
+    with pytest.raises(RunError, match="hf://owner/other: could not be downloaded"):
+        load_benchmark("hf://owner/other")
+    with pytest.raises(UserError, match="hf://owner: not an address"):
+        load_benchmark("hf://owner")
+
+
+def _spoil_column(folder: Path, split: str, change) -> None:
+    (path,) = (folder / "data").glob(f"{split}-*.parquet")
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+def _null_caption(table: pa.Table) -> pa.Table:
+    texts = table.column("text").to_pylist()
+    texts[3] = None
+    return table.set_column(1, "text", pa.array(texts, pa.string()))
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def _edit_json(path: Path, change) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+PART = "-00000-of-00001.parquet"
+SPOILT = {
+    "no split": (lambda f: (f / f"data/forget{PART}").unlink(), "split 'forget' is missing"),
+    "a missing part": (
+        lambda f: (f / f"data/forget{PART}").rename(f / "data/forget-00000-of-00002.parquet"),
+        "holds 1 files .* 00002",
+    ),
+    "no column": (
+        lambda f: _spoil_column(f, "forget", lambda table: table.drop_columns("text")),
+        "forget-.*column 'text' is missing",
+    ),
+    "an odd column": (
+        lambda f: _spoil_column(f, "forget", lambda t: t.set_column(2, "identity_id", pa.array(range(len(t))))),
+        "forget-.*'identity_id' holds int64",
+    ),
+    "a null caption": (lambda f: _spoil_column(f, "forget", _null_caption), "forget-.*row 3: 'text' is null"),
+    "no rows": (lambda f: rewrite(f, "holdout_identity", lambda rows: []), "'holdout_identity' has no rows"),
+    "cut parquet": (lambda f: _truncate(f / f"data/forget{PART}"), "forget-.*not a whole parquet"),
+    "no JSON": (lambda f: (f / IDENTITIES_FILE).write_text("{"), f"{IDENTITIES_FILE}: not valid JSON"),
+    "a JSON list": (lambda f: (f / CAPTIONS_FILE).write_text("[]"), f"{CAPTIONS_FILE}: must be a JSON object"),
+    "no side file": (lambda f: (f / GENERIC_CAPTIONS_FILE).unlink(), f"{GENERIC_CAPTIONS_FILE}: no such file"),
+    "no fact": (
+        lambda f: _edit_json(f / IDENTITIES_FILE, lambda content: content["00000001"].pop("iban")),
+        f"{IDENTITIES_FILE}: the entry '00000001' lacks 'iban'",
+    ),
+    "no person": (
+        lambda f: _edit_json(f / IDENTITIES_FILE, lambda content: content.pop("00000001")),
+        f"{IDENTITIES_FILE}: lacks the identity '00000001'",
+    ),
+    "no entry": (
+        lambda f: _edit_json(f / CAPTIONS_FILE, lambda content: content.pop("00000001_001_ar-1.00.jpg")),
+        f"{CAPTIONS_FILE}: lacks 00000001_001",
+    ),
+    "no such field": (
+        lambda f: _edit_json(f / CAPTIONS_FILE, lambda c: c["00000001_001_ar-1.00.jpg"].update(data_field="shoe size")),
+        "names no field but 'shoe size'",
+    ),
+    "no such fragile picture": (
+        lambda f: write_json(f / "fragile_set_ids.json", ["x.jpg"]),
+        "x.jpg is no picture of retain_disjoint",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_bad_data_are_refused_in_one_sentence(own: Path, case: str):
+    spoil, words = SPOILT[case]
+    spoil(own / "salmubench")
+    with pytest.raises(UserError, match=words) as caught:
+        load_benchmark(own / "salmubench")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_the_manifests(own: Path):
+    path = own / "salmubench" / IDENTITIES_FILE
+    path.write_text(path.read_text() + " ")
+    with pytest.raises(UserError, match=f"{IDENTITIES_FILE}: has another size"):
+        load_benchmark(own)
+
+
+def test_damage_inside_a_parquet_is_named_when_it_is_read(tmp_path: Path):
+    (path,) = write_split(tmp_path, "forget", _rows(150))
+    content = bytearray(path.read_bytes())
+    content[4:60] = b"\xff" * 56
+    path.write_bytes(content)
+    pairs, store = load_split(tmp_path, "forget")
+    with pytest.raises(UserError, match=r"forget-00000-of-00001.parquet, rows 0 to 99: cannot be read"):
+        list(store.stream(pairs.picture))
+
+
+def test_a_row_without_its_picture_is_named(tmp_path: Path):
+    columns = {"image": ["gone.jpg", None], "text": ["a", "b"], "identity_id": [None, None], "file_name": ["a", "b"]}
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.table(columns), tmp_path / "data" / "forget-0.parquet")
+    _, store = load_split(tmp_path, "forget")
+    for row, words in enumerate(("row 0: its picture gone.jpg is not in", "row 1: there is no picture")):
+        with pytest.raises(UserError, match=words):
+            store.read(row)
+
+
+def test_no_data_set_at_all(tmp_path: Path):
+    with pytest.raises(UserError, match="no data set here"):
+        load_benchmark(tmp_path)
