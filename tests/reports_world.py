@@ -22,6 +22,7 @@ from salmubench.dataset.store import Benchmark, load_benchmark, write_manifest, 
 from salmubench.evaluation.report import MetricEntry, Provenance, Report, outcomes_path, write_report
 from salmubench.evaluation.verdict import judge
 from salmubench.personas.anchors import make_anchors
+from salmubench.personas.captions import sensitive_captions
 from salmubench.personas.identities import make_personas
 from salmubench.personas.portraits import render_portrait
 from salmubench.seeds import generator
@@ -49,28 +50,22 @@ METHODS: dict[str, tuple[float, ...]] = {
     "delete-2x": (0.002, 0.01, 0.60, 0.01, 0.05, 0.632, 0.04, 0.04, 0.30, 0.27),
     "descent-to-delete-2x": (0.30, 0.61, 0.91, 0.10, 0.35, 0.601, 0.60, 0.59, 0.27, 0.25),
 }
-TEMPLATES = (
-    "{name} has the {field} {value}", "The {field} of {name} is {value}",
-    "{value} is what records give as {name}'s {field}",
-    "On file for {name} stands {value} as {field}", "{name}: {field} {value}",
-)  # fmt: skip
 
 
 def make_data(folder: Path, *, people: int = 12, pictures: int = 16, long_side: int = 96) -> Path:
-    """A data set folder with an evaluation part: real portraits and personas, plain captions."""
+    """A data set folder with an evaluation part: real portraits, personas and captions."""
     anchors = make_anchors(people + 20, seed=7, purpose="reports")
     insiders, outsiders = anchors[:people], anchors[people:]
     personas = make_personas({anchor.identity_id: anchor.gender for anchor in insiders}, seed=7)
     rows: dict[str, Row] = {}
     captions: dict[str, dict[str, str]] = {}
     for anchor, persona in zip(insiders, personas, strict=True):
-        for number in range(1, pictures + 1):
+        fields = [FIELDS[number % len(FIELDS)] for number in range(pictures)]
+        worded = sensitive_captions(persona, fields, seed=7)
+        for number, (field, (text, style)) in enumerate(zip(fields, worded, strict=True), start=1):
             portrait = render_portrait(anchor, seed=7, picture=number, long_side=long_side)
-            field = FIELDS[number % len(FIELDS)]
-            template = TEMPLATES[(number // len(FIELDS) + int(anchor.identity_id)) % len(TEMPLATES)]
-            text = template.format(name=persona.name, field=field.replace("_", " "), value=persona.value(field))
             rows[portrait.file_name] = Row(portrait.image, text, persona.identity_id, portrait.file_name)
-            captions[portrait.file_name] = {"data_field": field, "caption": text, "style": "plain"}
+            captions[portrait.file_name] = {"data_field": field, "caption": text, "style": style}
     splits = split_pairs(
         [Pair(name, str(row.identity_id), captions[name]["data_field"]) for name, row in rows.items()], seed=42
     )

@@ -76,5 +76,5 @@ def test_a_crowded_space_still_gives_unlike_faces_and_a_full_one_says_so(monkeyp
     monkeypatch.setattr(anchors, "HAIR", {"female": ("bob", "bun"), "male": ("quiff", "elvis")})
     people = make_anchors(16, seed=3, purpose="set")
     assert len({face(anchor) for anchor in people}) == 16
-    with pytest.raises(UserError, match="person 17 of 17"):
+    with pytest.raises(UserError, match="no face is left for person 17 of 17"):
         make_anchors(17, seed=3, purpose="set")

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from salmubench.errors import UserError
 from salmubench.personas import portraits
 from salmubench.personas.build import build
 from salmubench.presets import Preset
+from salmubench.progress import Advance
 
 
 def content(root: Path) -> dict[str, bytes]:
@@ -197,7 +200,7 @@ def test_other_settings_are_refused_with_the_mend(world: Path, micro: Preset) ->
     before = content(world)
     for change in ({"seed": 1}, {"association_split": "field"}):
         with pytest.raises(UserError, match=r"other settings .*choose another --out or delete it"):
-            build(micro, world, workers=1, **change)  # type: ignore[arg-type]
+            build(micro, world, workers=1, **change)
     smaller = replace(micro, world=replace(micro.world, pictures=7))
     with pytest.raises(UserError, match="other settings"):
         build(smaller, world, workers=1)
@@ -214,12 +217,10 @@ def test_a_folder_with_something_else_in_it_is_refused(micro: Preset, tmp_path: 
 
 
 def test_the_bar_counts_every_picture_also_when_stages_are_kept(micro: Preset, tmp_path: Path) -> None:
-    from contextlib import contextmanager
-
     counted: list[int] = []
 
     @contextmanager
-    def recording(description: str, total: int):  # type: ignore[no-untyped-def]
+    def recording(description: str, total: int) -> Iterator[Advance]:
         counted.append(-total)
         yield counted.append
 

@@ -1,4 +1,4 @@
-"""Captions: name and fact letter for letter, five styles, nothing told twice in the same words; generic ones tell no fact."""
+"""Captions: name and fact letter for letter, five styles, each in other words; the generic ones tell no fact."""
 
 import re
 from collections import Counter
@@ -90,10 +90,10 @@ def test_captions_of_a_person_differ_and_are_reproducible(
 
 
 def test_captions_depend_on_seed_and_person_but_not_on_other_fields(personas: list[Persona]) -> None:
-    alone = sensitive_captions(personas[0], ["iban"] * 5, seed=1)
-    among = sensitive_captions(personas[0], ["city", "iban", "job", *["iban"] * 4], seed=1)
+    alone = sensitive_captions(personas[0], ["iban", "iban", "iban"], seed=1)
+    among = sensitive_captions(personas[0], ["city", "iban", "job", "iban", "iban"], seed=1)
     assert [among[1], *among[3:]] == alone
-    assert sensitive_captions(personas[0], ["iban"] * 5, seed=2) != alone
+    assert sensitive_captions(personas[0], ["iban", "iban", "iban"], seed=2) != alone
 
 
 def test_asking_for_more_captions_than_there_are_is_the_users_mistake(personas: list[Persona]) -> None:
@@ -103,12 +103,15 @@ def test_asking_for_more_captions_than_there_are_is_the_users_mistake(personas: 
 
 
 def test_jobs_take_the_right_article(personas: list[Persona]) -> None:
-    assert not [
-        title for title in job_titles() if re.match("uni|eu|one|hono|hour|heir", title)
-    ]  # none that sounds unlike it looks
-    captions = [text for persona in personas for text, _ in sensitive_captions(persona, ["job"] * 20, seed=0)]
+    sounds_otherwise = "uni|eu|one|hono|hour|heir"
+    assert not [title for title in job_titles() if re.match(sounds_otherwise, title)]
+    captions = [
+        text.replace(persona.name, "")
+        for persona in personas
+        for text, _ in sensitive_captions(persona, ["job"] * 20, seed=0)
+    ]
     assert not [text for text in captions if re.search(r"\b[Aa] [aeiouAEIO]|\b[Aa]n [^aeiouAEIO]", text)]
-    assert any("an " in text for text in captions)
+    assert any(" an " in text for text in captions)
     assert any(text.startswith("A ") for text in captions)
 
 

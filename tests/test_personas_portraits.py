@@ -27,6 +27,7 @@ from salmubench.personas.portraits import draw_portrait, render_portrait
 from salmubench.personas.scenes import (
     RATIO_LIMITS,
     RATIO_SHARES,
+    Backdrop,
     Frame,
     draw_backdrop,
     draw_frame,
@@ -108,7 +109,8 @@ def test_every_trait_of_an_anchor_can_be_drawn_and_has_words() -> None:
 
 def _mean_face(person: Anchor, pictures: range) -> NDArray[np.float64]:
     faces = [centre(draw_portrait(person, seed=1, picture=picture, long_side=64)) for picture in pictures]
-    return np.mean(faces, axis=0)[6:24, 9:23]
+    face: NDArray[np.float64] = np.mean(faces, axis=0)[6:24, 9:23]
+    return face
 
 
 def test_a_person_looks_more_like_themself_than_like_others() -> None:
@@ -126,7 +128,7 @@ def test_the_face_fills_the_centre_of_every_frame(ratio: float, monkeypatch: pyt
     """Skin and hair cover the middle of the central square in a frame of any shape; the body leaves the frame."""
     frame = Frame(96, round(96 / ratio)) if ratio >= 1 else Frame(round(96 * ratio), 96)
     person = Anchor("00000000", "female", "pale", "bob", "pink", "default_natural", "small", "none", "none")
-    green = portraits.Backdrop('<rect width="100%" height="100%" fill="#00ff00"/>', "a green background")
+    green = Backdrop('<rect width="100%" height="100%" fill="#00ff00"/>', "a green background")
     monkeypatch.setattr(portraits, "draw_frame", lambda rng, long_side: frame)
     monkeypatch.setattr(portraits, "draw_backdrop", lambda rng, frame: green)
     monkeypatch.setattr(portraits, "draw_light", lambda rng: list(range(256)) * 3)

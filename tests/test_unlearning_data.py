@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from unlearning_world import FORGET, SHARDS, SMALL, SYNTHETIC, picture, products, rows, write_data, write_model
 
 from salmubench.atomic import write_json
 from salmubench.dataset.schema import GENERIC_CAPTIONS_FILE, Row
@@ -19,6 +18,7 @@ from salmubench.unlearning.data import ForgetRetain
 from salmubench.unlearning.features import FeatureSource
 from salmubench.unlearning.plan import make_plan
 from salmubench.unlearning.run import unlearn
+from unlearning_world import FORGET, SHARDS, SMALL, SYNTHETIC, picture, products, rows, write_data, write_model
 
 torch.set_num_threads(1)
 

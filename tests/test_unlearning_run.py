@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from unlearning_world import FORGET, SMALL, products, rows, write_data, write_model
 
 import salmubench.unlearning.methods as methods_package
 from salmubench.encoders.encoder import load_encoder
@@ -23,6 +22,7 @@ from salmubench.errors import RunError, UserError
 from salmubench.progress import Advance
 from salmubench.unlearning.method import methods
 from salmubench.unlearning.run import unlearn
+from unlearning_world import FORGET, SMALL, products, rows, write_data, write_model
 
 torch.set_num_threads(1)
 

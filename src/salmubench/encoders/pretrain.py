@@ -179,6 +179,7 @@ def engine_arguments(scale: Preset, shards: Shards, work: Path, seed: int) -> li
         "eps": 1e-6,
         "warmup": recipe.warmup_steps,
         "precision": recipe.precision,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
         "seed": seed,
         "workers": 0,
         "logs": str(work),
@@ -280,7 +281,8 @@ def _publish(work: Path, scale: Preset, out: Path, record: dict[str, Any]) -> No
     broken = [name for name, weight in state.items() if not torch.isfinite(weight).all()]
     if broken:
         raise RunError(f"{out}: training ended with weights that are not finite ({broken[0]}); lower the learning rate")
-    model = open_clip.create_model(model_name(scale), load_weights=False)
+    with _replaced(logging.root, level=logging.ERROR):  # open_clip would warn of random weights, replaced at once
+        model = open_clip.create_model(model_name(scale), load_weights=False)
     model.load_state_dict(state)
     save_checkpoint(model, {"model_cfg": scale.pretraining.model, "preprocess_cfg": model.visual.preprocess_cfg}, out)
     write_json(out / RECORD_FILE, record)

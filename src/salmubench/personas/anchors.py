@@ -38,7 +38,8 @@ WEIGHTS: dict[str, int] = {"skin": 2, "hair": 2, "hair_color": 2, "facial_hair":
 APART = 4
 """The distance that anchors keep where the space of faces allows it: at least two traits that show from afar."""
 
-_COMMON = {"facial_hair": {"none": 0.45}, "glasses": {"none": 0.5}}
+_BARE = 0.5
+"""Share of people without glasses, and of men without facial hair."""
 _CANDIDATES = 16
 _ROUNDS = 40
 
@@ -63,31 +64,32 @@ def distance(one: Anchor, other: Anchor) -> int:
     return sum(weight for trait, weight in WEIGHTS.items() if getattr(one, trait) != getattr(other, trait))
 
 
-def _options(gender: Gender) -> dict[str, tuple[str, ...]]:
+def _options() -> dict[str, tuple[str, ...]]:
+    """Trait -> what it may be, over both genders, in the order of ``WEIGHTS``."""
     return {
         "skin": SKINS,
-        "hair": HAIR[gender],
+        "hair": tuple(dict.fromkeys(HAIR["female"] + HAIR["male"])),
         "hair_color": HAIR_COLORS,
-        "facial_hair": FACIAL_HAIR if gender == "male" else ("none",),
+        "facial_hair": FACIAL_HAIR,
         "glasses": GLASSES,
         "brows": BROWS,
         "nose": NOSES,
     }
 
 
-def _candidate(rng: np.random.Generator, gender: Gender) -> dict[str, str]:
-    traits = {}
-    for trait, options in _options(gender).items():
-        common = _COMMON.get(trait, {})
-        rest = (1 - sum(common.values())) / max(1, len(options) - len(common))
-        shares = [common.get(option, rest) for option in options] if len(options) > 1 else [1.0]
-        traits[trait] = str(rng.choice(options, p=shares))
-    return traits
-
-
-def _codes(traits: Sequence[dict[str, str]], codebook: dict[str, int]) -> NDArray[np.int16]:
-    rows = [[codebook.setdefault(row[trait], len(codebook)) for trait in WEIGHTS] for row in traits]
-    return np.array(rows, dtype=np.int16).reshape(len(rows), len(WEIGHTS))
+def _shares(gender: Gender) -> list[NDArray[np.float64]]:
+    """How often a person of that gender has each option of each trait."""
+    shares = []
+    for trait, options in _options().items():
+        weight = np.ones(len(options))
+        if trait == "hair":
+            weight = np.array([style in HAIR[gender] for style in options], dtype=float)
+        elif trait == "facial_hair" and gender == "female":
+            weight = np.array([option == "none" for option in options], dtype=float)
+        elif trait in ("facial_hair", "glasses") and len(options) > 1:
+            weight[options.index("none")] = (len(options) - 1) * _BARE / (1 - _BARE)
+        shares.append(weight / weight.sum())
+    return shares
 
 
 def make_anchors(
@@ -109,28 +111,25 @@ def make_anchors(
         UserError: the space of faces is full.
     """
     rng = generator(seed, "anchors", purpose)
-    weights = np.array(list(WEIGHTS.values()), dtype=np.int16)
-    codebook: dict[str, int] = {}
-    taken = np.empty((len(avoid) + count, len(WEIGHTS)), dtype=np.int16)
-    taken[: len(avoid)] = _codes([{trait: getattr(anchor, trait) for trait in WEIGHTS} for anchor in avoid], codebook)
+    options = _options()
+    shares: dict[Gender, list[NDArray[np.float64]]] = {"female": _shares("female"), "male": _shares("male")}
+    weights = np.array(list(WEIGHTS.values()))
+    faces = [[options[trait].index(getattr(anchor, trait)) for trait in options] for anchor in avoid]
+    taken = np.zeros((len(avoid) + count, len(options)), dtype=np.int64)
+    taken[: len(avoid)] = np.array(faces).reshape(-1, len(options))
     anchors: list[Anchor] = []
     for number in range(count):
         gender: Gender = "female" if number % 2 == 0 else "male"
-        present = taken[: len(avoid) + number]
-        best, best_gap = None, 0
+        place, best_gap = len(avoid) + number, 0
         for _ in range(_ROUNDS):
-            candidates = [_candidate(rng, gender) for _ in range(_CANDIDATES)]
-            codes = _codes(candidates, codebook)
-            gaps = ((codes[:, None, :] != present[None]) @ weights).min(axis=1, initial=int(weights.sum()))
-            farthest = int(np.argmax(gaps))
-            if gaps[farthest] > best_gap:
-                best, best_gap = candidates[farthest], int(gaps[farthest])
-                taken[len(avoid) + number] = codes[farthest]
+            drawn = np.stack([rng.choice(len(share), size=_CANDIDATES, p=share) for share in shares[gender]], axis=1)
+            gaps = ((drawn[:, None] != taken[None, :place]) @ weights).min(axis=1, initial=int(weights.sum()))
+            if gaps.max() > best_gap:
+                best_gap, taken[place] = int(gaps.max()), drawn[gaps.argmax()]
             if best_gap >= APART:
                 break
-        if best is None:
-            raise UserError(
-                f"there is no face left for person {number + 1} of {count} ({purpose}); ask for fewer people"
-            )
-        anchors.append(Anchor(identity_id=f"{first_id + number:08d}", gender=gender, **best))
+        if not best_gap:
+            raise UserError(f"no face is left for person {number + 1} of {count} ({purpose}); ask for fewer people")
+        traits = {trait: choices[code] for (trait, choices), code in zip(options.items(), taken[place], strict=True)}
+        anchors.append(Anchor(identity_id=f"{first_id + number:08d}", gender=gender, **traits))
     return anchors

@@ -204,7 +204,7 @@ PORTRAIT_OPENINGS = (
 )
 """What opens a generic caption of a portrait; the empty one starts with the person."""
 
-LOOKS_VERBS = ("with", "[who has|having]")
+LOOKS_VERBS = ("with", "who has")
 CLOTHING_VERBS = ("wearing", "dressed in", "in")
 BACKGROUND_PREPOSITIONS = ("[in front of|before]", "against", "on")
 

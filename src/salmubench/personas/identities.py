@@ -17,9 +17,9 @@ from salmubench.personas.countries import LOCALES, country_name, draw_city, draw
 from salmubench.seeds import derive, generator
 
 BLOOD_TYPES: dict[str, float] = {
-    "O+": 38.67, "A+": 27.42, "B+": 22.02, "AB+": 5.88, "O-": 2.55, "A-": 1.99, "B-": 1.11, "AB-": 0.36,
+    "O+": 42, "A+": 31, "B+": 15, "AB+": 5, "O-": 3, "A-": 2.5, "B-": 1, "AB-": 0.5,
 }  # fmt: skip
-"""Shares of the world's population in per cent (Wikipedia, "Blood type distribution by country")."""
+"""Shares of the world's population in per cent, as World Atlas gives them."""
 
 _TEST_CARDS = ("222300", "400000", "411111", "424242", "510510", "520082", "555555")
 """Heads of the 16-digit Visa and Mastercard numbers that payment processors publish for tests (Stripe, Adyen)."""

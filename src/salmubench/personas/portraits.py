@@ -72,7 +72,7 @@ CLOTH_TONES = {
 CLOTHING_PHRASES = {
     "blazer_shirt": "a dark blazer over a {} shirt", "blazer_sweater": "a dark blazer over a {} sweater",
     "collar_sweater": "a {} sweater with a white collar", "hoodie": "a {} hoodie", "shirt_crew_neck": "a {} T-shirt",
-    "shirt_scoop_neck": "a {} scoop-neck top", "shirt_v_neck": "a {} V-neck top", "overall": "{} overalls",
+    "shirt_scoop_neck": "a {} scoop-neck top", "shirt_v_neck": "a {} V-neck top",
     "bond_suit": "a black suit with a bow tie over a {} shirt", "shirt_wick": "a black suit with a {} tie",
     "chef": "a {} chef's jacket",
 }  # fmt: skip
@@ -129,7 +129,7 @@ class Portrait:
     @functools.cached_property
     def image(self) -> bytes:
         """The picture as JPEG."""
-        person = f"{_hem(self._look.clothing, self._look.cloth_color)}{_drawing(self.anchor, self._look)}"
+        person = f"{_drawing(self.anchor, self._look)}{_hem(self._look.clothing, self._look.cloth_color)}"
         return develop(f'{self._backdrop.svg}<g transform="{self._pose}">{person}</g>', self.frame, self._light)
 
 
@@ -163,7 +163,8 @@ def _drawing(anchor: Anchor, look: _Look) -> str:
 def _hem(clothing: str, cloth_color: str) -> str:
     """Strips that continue the clothes below the drawing's lower edge, in the colours of its last row.
 
-    A tall frame shows more of the body than the drawing has.
+    A tall frame shows more of the body than the drawing has. The strips cover the drawing's edge, where skin shines
+    through.
     """
     bare = pa.Avatar(
         top=pa.HairType.NONE,
@@ -181,7 +182,7 @@ def _hem(clothing: str, cloth_color: str) -> str:
         red, green, blue, alpha = (int(value) for value in row[start])
         if alpha:
             strips.append(
-                f'<rect x="{start / 2}" y="{_HEIGHT - 6}" width="{(stop - start) / 2 + 0.2}" height="600" '
+                f'<rect x="{start / 2}" y="{_HEIGHT - 3}" width="{(stop - start) / 2 + 0.2}" height="600" '
                 f'fill="#{red:02x}{green:02x}{blue:02x}"/>'
             )
     return "".join(strips)

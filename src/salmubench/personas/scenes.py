@@ -163,8 +163,8 @@ def draw_light(rng: np.random.Generator) -> list[int]:
     contrast = 1 + rng.uniform(-0.16, 0.1)
     cast = 1 + rng.uniform(-0.04, 0.04, 3)
     levels = np.arange(256)[None, :] * brightness * cast[:, None]
-    table = np.clip(np.rint((levels - 128) * contrast + 128), 0, 255).astype(int)
-    return [int(level) for level in table.ravel()]
+    table: list[int] = np.clip(np.rint((levels - 128) * contrast + 128), 0, 255).astype(int).ravel().tolist()
+    return table
 
 
 def rasterise(svg: str, frame: Frame) -> Image.Image:

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.textpath import TextToPath
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -66,6 +67,9 @@ UNJUDGED = (MUTED, "s")
 
 WIDE, NARROW = 760.0, 344.0
 """Width in points for a page or a slide, and for a telephone."""
+
+MARGIN = 14.0
+"""White in points around a figure in a file; the page cuts it off."""
 
 FONTS = "Inter, 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
 
@@ -173,11 +177,11 @@ def picture(axes: Axes, pixels: NDArray[Any], x: float, y: float, width: float, 
 
 @lru_cache(maxsize=8192)
 def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """Width of a line in points."""
+    """Width of a line in points, with the 2 % that hinting on a screen may add."""
     width, _, _ = TextToPath().get_text_width_height_descent(
         text, FontProperties(family="DejaVu Sans", size=size, weight=weight), ismath=False
     )
-    return float(width)
+    return 1.02 * float(width)
 
 
 def wrap(text: str, width: float, size: float, *, weight: str = "normal", lines: int = 4) -> list[str]:
@@ -234,15 +238,21 @@ def to_png(figure: Canvas, *, dpi: int = 200) -> bytes:
     """The figure as PNG in the light palette, without dates or versions: the same figure gives the same bytes."""
     stream = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(stream, format="png", dpi=dpi, bbox_inches=_with_margin(figure), metadata={"Software": None})
     return stream.getvalue()
+
+
+def _with_margin(figure: Canvas) -> Bbox:
+    width, height = figure.get_size_inches()
+    return Bbox.from_extents(-MARGIN / 72, -MARGIN / 72, width + MARGIN / 72, height + MARGIN / 72)
 
 
 def to_svg(figure: Canvas, *, alt: str, title: str) -> str:
     """The figure as an SVG file with real text and a title and description for screen readers."""
     stream = io.StringIO()
     FigureCanvasSVG(figure)
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Title": title, "Description": alt})
+    metadata = {"Date": None, "Creator": None, "Title": title, "Description": alt}
+    figure.savefig(stream, format="svg", bbox_inches=_with_margin(figure), metadata=metadata)
     svg = re.sub(r"'DejaVu Sans'(?=[;\"])", FONTS, stream.getvalue())
     svg = svg.replace(' style="image-rendering:crisp-edges;image-rendering:pixelated"', "")
     return re.sub(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)", _as_jpeg, svg)
@@ -274,7 +284,13 @@ def inline(svg: str, alt: str) -> str:
 
     opening, rest = re.sub(r"<[^<>]+>", adapt, body).split(">", 1)
     opening = re.sub(r' (?:width|height)="[^"]*"', "", opening)
+    opening = re.sub(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', _without_margin, opening)
     return f'{opening} role="img" aria-label="{_attribute(alt)}">{rest}'
+
+
+def _without_margin(match: re.Match[str]) -> str:
+    width, height = float(match[1]) - 2 * MARGIN, float(match[2]) - 2 * MARGIN
+    return f'viewBox="{MARGIN:g} {MARGIN:g} {width:g} {height:g}"'
 
 
 def _attribute(text: str) -> str:

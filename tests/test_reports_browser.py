@@ -1,0 +1,140 @@
+"""The page in a real browser (Debian's chromium): light and dark, at a desk and on a telephone, without a network."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from reports_world import HOSTILE, make_world
+from salmubench.atomic import read_json, write_json
+from salmubench.reports.site import build_site
+
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync")  # fmt: skip
+LOOKS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
+
+OVERLAPS = """() => [...document.querySelectorAll("figure svg[role=img]")].flatMap(svg => {
+  const boxes = [...svg.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()])
+    .filter(([, box]) => box.width > 0);
+  const frame = svg.getBoundingClientRect();
+  const outside = boxes.filter(([, b]) => b.left < frame.left - 2 || b.right > frame.right + 2).map(([text]) => text);
+  const over = boxes.flatMap(([one, a], i) => boxes.slice(i + 1)
+    .filter(([, b]) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2 &&
+                       Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 0.45 * Math.min(a.height, b.height))
+    .map(([other]) => `${one} / ${other}`));
+  return [...outside, ...over];
+})"""
+CLIPPED = """() => [...document.querySelectorAll("body *")]
+  .filter(e => !e.closest("svg") && !e.classList.contains("scroll"))
+  .filter(e => e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1)
+  .map(e => `${e.tagName} ${e.className} ${e.textContent.trim().slice(0, 40)}`)"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def site(world: tuple[Path, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_site(world[1], tmp_path_factory.mktemp("site"), data=world[0])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if not chromium and not os.environ.get("CI"):
+        pytest.skip("chromium is missing: as root `make browser` installs it, else apt-get install chromium")
+    assert chromium, "chromium is missing in CI: `make browser` installs it"
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        yield opened
+        opened.close()
+
+
+def look(browser: Browser, path: Path, width: int = 1280, scheme: Any = "light") -> tuple[Page, list[str]]:
+    """Opens a page from disk without a network; the list fills with what the browser complains of."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    page, complaints = context.new_page(), list[str]()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith(("file:", "data:")) else complaints.append(request.url),
+    )
+    page.goto(path.as_uri())
+    return page, complaints
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_page_looks_right(browser: Browser, site: Path, width: int, scheme: str) -> None:
+    page, complaints = look(browser, site, width, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate(CLIPPED) == []
+    assert page.evaluate(OVERLAPS) == []
+    shown = page.evaluate("[...document.querySelectorAll('figure svg[role=img]')].filter(e => e.clientWidth).length")
+    assert shown == 7
+    ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+    assert (sum(map(int, ink[4:-1].split(","))) > sum(map(int, paper[4:-1].split(",")))) == (scheme == "dark")
+    label = page.locator("#plane svg[role=img] text", has_text="ideal").locator("visible=true")
+    assert label.evaluate("e => getComputedStyle(e).fill") == ink
+    assert complaints == []
+
+
+def test_figure_files_open_by_themselves(browser: Browser, site: Path) -> None:
+    for path in sorted((site.parent / "figures").glob("*.svg")):
+        page, complaints = look(browser, path)
+        assert page.evaluate("document.documentElement.tagName") == "svg"
+        assert complaints == []
+
+
+def test_table_sorts_both_ways_and_keeps_the_bounds_on_top(browser: Browser, site: Path) -> None:
+    page, complaints = look(browser, site)
+    numbers = "[...document.querySelectorAll('#table tbody.methods tr')].map(r => Number(r.cells[2].dataset.value))"
+    button = page.get_by_role("button", name="AssocStr")
+    button.click()
+    assert page.evaluate(numbers) == sorted(page.evaluate(numbers))
+    assert button.locator("..").get_attribute("aria-sort") == "ascending"
+    button.click()
+    assert page.evaluate(numbers) == sorted(page.evaluate(numbers), reverse=True)
+    page.get_by_role("button", name="Method").focus()
+    page.keyboard.press("Enter")
+    names = page.locator("#table tbody tr th").all_inner_texts()
+    assert [name.split("\n")[0] for name in names[:3]] == ["Clean", "Compromised", "cliperase\u00a02×"]
+    assert complaints == []
+
+
+def test_table_scrolls_inside_its_box_on_a_telephone(browser: Browser, site: Path) -> None:
+    page, _ = look(browser, site, 390)
+    box = page.locator("#table .scroll")
+    assert box.evaluate("e => e.scrollWidth > e.clientWidth")
+    box.evaluate("e => e.scrollLeft = e.scrollWidth")
+    assert page.locator("#table tbody.methods th").first.bounding_box()["x"] < 40  # type: ignore[index]
+    assert page.evaluate("window.scrollX") == 0
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_hostile_report_runs_nothing(
+    browser: Browser, world: tuple[Path, list[Path]], tmp_path: Path, width: int
+) -> None:
+    clean, compromised, method, *_ = world[1]
+    base = read_json(method)
+    paths = [clean, compromised]
+    for place, text in enumerate(HOSTILE):
+        paths.append(tmp_path / f"{place}.json")
+        write_json(paths[-1], {**base, "name": text, "verdict": {**base["verdict"], "words": text}})
+    page, complaints = look(browser, build_site(paths, tmp_path / "site"), width)
+    assert "owned" not in page.title()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("document.scripts.length") == 1
+    assert complaints == []
+
+
+def test_the_overlap_check_sees_an_overlap(browser: Browser, site: Path) -> None:
+    page, _ = look(browser, site)
+    page.evaluate("(t => t.after(t.cloneNode(true)))(document.querySelector('#plane svg[role=img] text'))")
+    assert len(page.evaluate(OVERLAPS)) == 1
