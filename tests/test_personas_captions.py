@@ -145,14 +145,13 @@ def test_a_portrait_of_unknown_traits_still_has_a_caption() -> None:
     assert "a woman" in generic_caption({"gender": "woman"}, seed=0, key="x").lower()
 
 
-@given(name=st.sampled_from(["apple", "zebra", "unicorn", "x-ray", "dvd", "t-shirt"]), seed=seeds, scenic=st.booleans())
+@given(name=st.sampled_from(["apple", "zebra", "unicorn", "x-ray", "dvd", "t-shirt"]), seed=seeds)
 @settings(max_examples=200, deadline=None)
-def test_icon_captions_hold_the_name(name: str, seed: int, scenic: bool) -> None:
-    traits = {"background": "a plain red background"} if scenic else {}
-    caption = icon_caption(name, traits, seed=seed, key="train/0")
-    assert caption == icon_caption(name, traits, seed=seed, key="train/0")
+def test_icon_captions_hold_the_name_and_nothing_else_of_the_picture(name: str, seed: int) -> None:
+    caption = icon_caption(name, seed=seed, key="train/0")
+    assert caption == icon_caption(name, seed=seed, key="train/0")
     assert name in caption
-    assert ("background" in caption) <= scenic
+    assert "background" not in caption
     assert f" {'an' if name in ('apple', 'x-ray') else 'a'} {name}" in caption or not re.search(
         rf"\ban? {name}", caption
     )
@@ -160,17 +159,17 @@ def test_icon_captions_hold_the_name(name: str, seed: int, scenic: bool) -> None
 
 
 def test_icon_captions_vary_and_include_the_bare_name() -> None:
-    captions = [icon_caption("zebra", {"background": "a red background"}, seed=0, key=str(n)) for n in range(400)]
+    captions = [icon_caption("zebra", seed=0, key=str(n)) for n in range(400)]
     assert "zebra" in captions
-    assert len(set(captions)) > 60
+    assert len(set(captions)) > 20
 
 
 @pytest.mark.parametrize("name", ["scissors", "bread", "tennis", "skis", "dna", "french fries"])
 def test_what_takes_no_article_gets_none(name: str) -> None:
-    captions = [icon_caption(name, {}, seed=0, key=str(number)) for number in range(60)]
+    captions = [icon_caption(name, seed=0, key=str(number)) for number in range(60)]
     assert not [caption for caption in captions if re.search(rf"\ban? {name}", caption)]
 
 
 @pytest.mark.parametrize("name", ["bus", "glass", "cactus", "rhinoceros", "compass"])
 def test_singulars_that_end_in_s_take_an_article(name: str) -> None:
-    assert any(f"a {name}" in icon_caption(name, {}, seed=0, key=str(number)) for number in range(60))
+    assert any(f"a {name}" in icon_caption(name, seed=0, key=str(number)) for number in range(60))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from salmubench.errors import UserError
-from salmubench.personas.icons import LICENCE, TEMPLATES, IconClass, icon_classes, icon_traits, render_icon
+from salmubench.personas.icons import LICENCE, TEMPLATES, IconClass, icon_classes, render_icon
 
 CLASSES = icon_classes(320, seed=42)
 
@@ -63,7 +63,6 @@ def test_a_rendering_decodes_and_repeats_and_the_held_out_one_differs(
     assert (decoded.format, decoded.mode, max(decoded.size)) == ("JPEG", "RGB", long_side)
     assert render_icon(icon, seed=seed, key="train/0", long_side=long_side) == image
     assert render_icon(icon, seed=seed, key="test/0", long_side=long_side) != image
-    assert "background" in icon_traits(icon, seed=seed, key="train/0", long_side=long_side)["background"]
 
 
 def test_templates_mark_the_class_and_the_licence_is_named() -> None:

@@ -6,7 +6,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from reports_world import HOSTILE, METHODS, make_reports, make_world
@@ -14,8 +18,11 @@ from salmubench.atomic import read_json, write_json
 from salmubench.dataset.schema import FIELDS
 from salmubench.dataset.store import load_benchmark
 from salmubench.errors import UserError
-from salmubench.evaluation.report import outcomes_path
-from salmubench.reports.site import build_site
+from salmubench.evaluation.report import outcomes_path, read_report
+from salmubench.reports.cosines import Cosines, cosines
+from salmubench.reports.results import arrange
+from salmubench.reports.site import build_site, headline_of
+from salmubench.reports.style import NARROW, WIDE, Figure, style
 
 FIGURES = {"leak", "plane", "profile", "cosines", "splits", "persona", "pipeline"}
 World = tuple[Path, list[Path]]
@@ -125,7 +132,8 @@ def test_leak_shows_a_pair_that_compromised_ranks_first_and_clean_does_not(world
     ranks = [int(rank) for rank in re.findall(r"true caption has rank (\d+)", leak)]
     assert ranks[0] == 1
     assert ranks[1] > 100
-    assert "phone" in leak
+    assert "phone" in Page(site / "index.html").text
+    assert re.search(r"first for \d+\u00a0% of the forget set, Clean for \d+\u00a0%", Page(site / "index.html").text)
     assert "•" in leak
 
 
@@ -255,3 +263,35 @@ def test_wrong_data_folder_and_broken_files_are_refused_in_one_sentence(world: W
     with pytest.raises(UserError, match="no report to show"):
         build_site([], tmp_path / "site")
     assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize(
+    ("methods", "headline"),
+    [
+        ((), "What a model knows that it should not"),
+        (("vlunlearn-2x",), "The run forgets and keeps the rest"),
+        (("delete-2x",), "The run is over-generalised"),
+        (("delete-2x", "finetuning-2x"), "None of 2 runs forgets and keeps the rest"),
+        (("delete-2x", "vlunlearn-2x"), "1 of 2 runs forgets and keeps the rest"),
+    ],
+)
+def test_headline_says_what_came_out(world: World, methods: tuple[str, ...], headline: str) -> None:
+    reports = [read_report(path) for path in world[1] if path.stem in ("clean", "compromised", *methods)]
+    assert headline_of(arrange(reports)) == headline
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(-0.9, 0.9), st.floats(-0.9, 0.9), st.sampled_from([WIDE, NARROW]))
+def test_names_of_the_hills_stay_apart_and_inside(clean: float, compromised: float, width: float) -> None:
+    spread = np.linspace(-0.05, 0.05, 9)
+    panels = {key: Cosines(clean + spread, compromised + spread) for key in ("AssocStr", "IntraIdSim", "InterIdSim")}
+    figure = cosines(panels)
+    assert isinstance(figure, Figure)
+    with style("test"):
+        canvas = figure.draw(width)
+        renderer = FigureCanvasAgg(canvas).get_renderer()
+        for axes in canvas.axes:
+            frame = axes.get_window_extent(renderer)
+            boxes = [text.get_window_extent(renderer) for text in axes.texts]
+            assert not boxes[0].overlaps(boxes[1])
+            assert all(frame.x0 - 3 <= box.x0 and box.x1 <= frame.x1 + 3 for box in boxes)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from salmubench import __version__
 from salmubench.errors import RunError, UserError
@@ -166,8 +166,12 @@ def unlearn(
     ] = None,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 1e-4,
     batch_size: Annotated[int, typer.Option(min=2, help="Forget pairs, and retain pairs, a step.")] = 32,
+    warmup_share: Annotated[float, typer.Option(help="Share of the steps over which the rate rises.")] = 0.1,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's, on matrices only.")] = 1e-3,
     seed: Seed = 42,
+    arch: Arch = None,
     device: Device = None,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16 (autocast).")] = "fp32",
 ) -> None:
     """Run one unlearning method from Compromised. It sees forget and retain data only."""
     from salmubench.unlearning.run import unlearn as run
@@ -187,8 +191,12 @@ def unlearn(
         options=options,
         learning_rate=learning_rate,
         batch_size=batch_size,
+        warmup_share=warmup_share,
+        weight_decay=weight_decay,
         seed=seed,
+        arch=arch,
         device=device,
+        precision=precision,
         progress=bars,
     )
     typer.echo(f"The unlearned model: {out}")
@@ -208,7 +216,7 @@ def evaluate(
     official: Annotated[Path | None, typer.Option(help="Also write the official evaluator's JSON here.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows a set, a stratified sample.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures or captions a forward pass.")] = 256,
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16-autocast.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (autocast).")] = "fp32",
     seed: Seed = 42,
     device: Device = None,
 ) -> None:
@@ -265,14 +273,12 @@ def compare(
 @app.command()
 def methods() -> None:
     """List the unlearning methods with their source and options."""
-    from dataclasses import fields
-
     from salmubench.unlearning.method import methods as registry
 
-    table = Table("method", "what it does", "source", "options (--set)")
+    table = Table(Column("method", no_wrap=True), "what it does", "source", "options (--set)")
     for name in registry:
         entry = registry[name]
-        options = ", ".join(f"{option.name}={option.default}" for option in fields(entry.options))
+        options = "\n".join(f"{key}={meaning}" for key, meaning in entry.option_help().items())
         table.add_row(name, entry.summary, entry.citation, options)
     Console().print(table)
 
@@ -280,10 +286,10 @@ def methods() -> None:
 @app.command()
 def metrics() -> None:
     """List the metrics with their target, sets, range and version."""
-    from salmubench.evaluation.metric import metrics as registry
+    from salmubench.evaluation.metric import describe
 
     table = Table("metric", "what it measures", "target", "sets", "range", "version")
-    for spec in sorted((registry[key].spec for key in registry), key=lambda spec: spec.order):
+    for spec in describe():
         low, high = spec.limits
         table.add_row(
             spec.key, spec.title, spec.target, ", ".join(spec.sets), f"{low:g} to {high:g}", str(spec.version)

@@ -50,23 +50,26 @@ def demo(
     with Pool() as pool:
         shared = {"data": data, "preset": scale, "seed": seed, "threads": pool.threads}
         pool.run(
+            "training Clean and Compromised",
             [
                 Job("", train, {"which": which, "out": models / which, **shared})  # both at once, a share of cores each
                 for which in ("clean", "compromised")
-            ]
+            ],
         )
         if not (data / "salmubench" / FRAGILE_IDS_FILE).is_file():
             write_fragile(data, score_fragile(models / "compromised", data, progress=progress))
         bounds = {name: reports / f"{name}.json" for name in ("clean", "compromised")}
         pool.run(
+            "measuring both",
             [
                 Job(name, evaluated, {"checkpoint": models / name, "data": data, "out": path, "seed": seed})
                 for name, path in bounds.items()
-            ]
+            ],
         )
         recipe = scale.unlearning
         runs = {f"{method}-{recipe.budget:g}x": method for method in methods}
         pool.run(
+            "unlearning and measuring",
             [
                 Job(
                     run,
@@ -89,7 +92,7 @@ def demo(
                     },
                 )
                 for run, method in runs.items()
-            ]
+            ],
         )
     return build_site([*bounds.values(), *(reports / f"{run}.json" for run in runs)], out / "site", data=data)
 
@@ -111,7 +114,10 @@ def evaluated(
     except UserError:
         fresh = False
     if not fresh:
-        evaluate(checkpoint, data, name=out.stem, out=out, seed=seed, progress=progress, **(bounds or {}))
+        clean, compromised = (bounds["clean"], bounds["compromised"]) if bounds else (None, None)
+        evaluate(
+            checkpoint, data, name=out.stem, out=out, seed=seed, progress=progress, clean=clean, compromised=compromised
+        )
     return out
 
 

@@ -84,15 +84,20 @@ class Pool:
         self._pool.shutdown(cancel_futures=True)
         self._manager.shutdown()
 
-    def run(self, jobs: Sequence[Job]) -> list[Any]:
-        """Runs the jobs and returns their values in the order given; the first failure is raised when it happens."""
+    def run(self, title: str, jobs: Sequence[Job]) -> list[Any]:
+        """Runs the jobs and returns their values in the order given; the first failure is raised when it happens.
+
+        One bar called ``title`` counts the jobs; those of the jobs at work stand below it while they last.
+        """
         with console_bars(Console(file=sys.stderr)) as bars:
+            whole = bars.add_task(title, total=len(jobs))
             reader = threading.Thread(target=self._show, args=(bars,), daemon=True)
             reader.start()
+            futures = [self._pool.submit(_run, job) for job in jobs]
             try:
-                futures = [self._pool.submit(_run, job) for job in jobs]
                 for future in as_completed(futures):
                     future.result()
+                    bars.advance(whole)
                 return [future.result() for future in futures]
             finally:
                 for future in futures:
@@ -111,4 +116,4 @@ class Pool:
             elif event == "move":
                 bars.advance(tasks[bar], number)
             else:
-                bars.stop_task(tasks.pop(bar))
+                bars.remove_task(tasks.pop(bar))

@@ -108,14 +108,14 @@ PRESETS: dict[str, Preset] = {
             pictures=24,
             long_side=96,
             retain_joint=96,
-            retain_disjoint=900,
-            general_portraits=500,
-            general_classes=320,
-            train_renderings=7,
-            test_renderings=3,
+            retain_disjoint=800,
+            general_portraits=200,
+            general_classes=300,
+            train_renderings=14,
+            test_renderings=4,
         ),
         pretraining=Pretraining(
-            model=_small_clip(64, 24, 128, 2), epochs=14, batch_size=128, learning_rate=1e-3, warmup_steps=60
+            model=_small_clip(48, 32, 128, 1), epochs=12, batch_size=128, learning_rate=1e-3, warmup_steps=60
         ),
         unlearning=Unlearning(budget=2, learning_rate=1e-4, batch_size=32),
     ),

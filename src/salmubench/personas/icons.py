@@ -30,7 +30,6 @@ TEMPLATES: tuple[str, ...] = (
     "the {c}.",
     "a cartoon {c}.",
     "an illustration of the {c}.",
-    "a {c} on a coloured background.",
 )
 """The zero-shot ensemble, as clip_benchmark reads it."""
 
@@ -152,12 +151,6 @@ def icon_classes(count: int, *, seed: int) -> list[IconClass]:
         gap[chosen] = -1
         chosen.append(int(np.argmax(gap)))
     return [IconClass(name, _candidates()[name]) for name in sorted(names[place] for place in chosen[:count])]
-
-
-def icon_traits(icon: IconClass, *, seed: int, key: str, long_side: int) -> dict[str, str]:
-    """What a rendering shows besides its subject, in plain words (``background``), without drawing it."""
-    rng = generator(seed, "icon", icon.name, key)
-    return {"background": draw_backdrop(rng, draw_frame(rng, long_side)).phrase}
 
 
 def render_icon(icon: IconClass, *, seed: int, key: str, long_side: int) -> bytes:

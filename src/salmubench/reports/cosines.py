@@ -105,13 +105,22 @@ def _panel(axes: Axes, panel: Cosines, title: str, limits: tuple[float, float], 
 
 
 def _labels(axes: Axes, panel: Cosines, limits: tuple[float, float], top: float) -> None:
-    """Names each hill at its mean; two hills that stand close push their labels to either side."""
-    first, second = float(panel.clean.mean()), float(panel.compromised.mean())
-    named = ((first, "Clean", style.CLEAN, first <= second), (second, "Compromised", style.COMPROMISED, first > second))
-    for mean, name, colour, is_left in named:
+    """Names each hill over its mean; names that would meet or leave the panel move aside."""
+    width = axes.get_position().width * axes.figure.get_figwidth() * 72
+    hills = [("Clean", panel.clean, style.CLEAN), ("Compromised", panel.compromised, style.COMPROMISED)]
+    hills.sort(key=lambda hill: float(hill[1].mean()))
+    texts, centres, colours, halves = [], [], [], []
+    for name, values, colour in hills:
+        mean = float(values.mean())
         axes.plot((mean, mean), (0, top * 1.08), color=colour, linewidth=1, linestyle=(0, (2, 2)))
-        near = abs(first - second) < 0.35 * (limits[1] - limits[0])
-        align = ("right" if is_left else "left") if near else "center"
-        share = (mean - limits[0]) / (limits[1] - limits[0])
-        align = "left" if share < 0.16 else "right" if share > 0.84 else align
-        axes.text(mean, top * 1.14, f" {name} {mean:.2f} ".replace("-", "−"), color=colour, ha=align, fontweight="bold")
+        texts.append(f"{name} {mean:.2f}".replace("-", "−"))
+        colours.append(colour)
+        halves.append(style.text_width(texts[-1], 9.5, "bold") / 2)
+        centres.append((mean - limits[0]) / (limits[1] - limits[0]) * width)
+    apart = halves[0] + halves[1] + 10
+    push = max(0.0, apart - (centres[1] - centres[0])) / 2
+    left = min(max(centres[0] - push, halves[0]), width - halves[1] - apart)
+    right = max(min(centres[1] + push, width - halves[1]), left + apart)
+    for text, colour, centre in zip(texts, colours, (left, right), strict=True):
+        x = limits[0] + centre / width * (limits[1] - limits[0])
+        axes.text(x, top * 1.14, text, color=colour, ha="center", fontweight="bold")

@@ -14,6 +14,7 @@ from salmubench.dataset.store import Benchmark
 from salmubench.reports import style
 from salmubench.reports.portraits import portrait
 from salmubench.reports.redact import Redactor, plain
+from salmubench.reports.results import share
 from salmubench.reports.style import Figure, Omission
 
 NAME = "leak"
@@ -28,7 +29,10 @@ Outcomes = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Leak:
-    """A picture of the forget set and what each bound makes of it, captions already fit to be shown."""
+    """A picture of the forget set and what each bound makes of it, captions already fit to be shown.
+
+    ``compromised_first`` and ``clean_first`` say how usual that is: the share of pictures whose caption ranks first.
+    """
 
     row: int
     identity_id: str
@@ -39,6 +43,8 @@ class Leak:
     clean: str
     clean_rank: int
     is_truth: bool
+    compromised_first: float
+    clean_first: float
 
 
 def find_leak(
@@ -81,7 +87,13 @@ def find_leak(
         clean=redactor.caption(clean["best"][known[name]]),
         clean_rank=-below,
         is_truth=best == forget.text[row],
+        compromised_first=_first(compromised["rank"]),
+        clean_first=_first(clean["rank"]),
     )
+
+
+def _first(ranks: Sequence[int | None]) -> float:
+    return sum(rank == 1 for rank in ranks) / len(ranks)
 
 
 def leak_figure(benchmark: Benchmark, leak: Leak | None, redactor: Redactor) -> Figure | Omission:
@@ -97,8 +109,10 @@ def leak_figure(benchmark: Benchmark, leak: Leak | None, redactor: Redactor) -> 
         alt=f"A portrait from the forget set. For it Compromised ranks first: “{leak.compromised}”; the true caption "
         f"has rank {leak.compromised_rank}. Clean ranks first: “{leak.clean}”; the true caption has rank "
         f"{leak.clean_rank}.",
-        caption="The picture is the query, the captions of the retrieval test are the candidates. Nobody typed a name. "
-        "The people are fictitious" + ("." if redactor.show_values else "; their values are masked here."),
+        caption="The picture is the query, the captions of the retrieval test are the candidates. Compromised ranks "
+        f"the true one first for {share(leak.compromised_first)} of the forget set, Clean for "
+        f"{share(leak.clean_first)}; this is the most telling case. The people are fictitious"
+        + ("." if redactor.show_values else "; their values are masked here."),
         draw=lambda width: _draw(face, leak, width),
     )
 

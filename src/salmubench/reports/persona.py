@@ -103,8 +103,8 @@ def _facts(axes: Axes, card: Card, x: float, y: float, width: float, step: float
         top = y + number * step
         style.say(axes, x, top + (4 if beside else 0), name, size=8.5 if not beside else 9.5, color=style.MUTED)
         left = x + 92 if beside else x
-        row = style.wrap(value, width - (left - x), 10.5, lines=1)[0]
-        style.say(axes, left, top + (3 if beside else 11.5), row, size=10.5)
+        row, size = style.fit(value, width - (left - x), 10.5)
+        style.say(axes, left, top + (3 if beside else 11.5), row, size=size)
         axes.plot((x, x + width), (top + step - 5,) * 2, color=style.LINE, linewidth=0.6)
 
 

@@ -191,7 +191,7 @@ def _render(
     )
     return environment.get_template("page.html").render(
         results=results,
-        headline=_headline(results),
+        headline=headline_of(results),
         facts=_facts(results, benchmark),
         labels=[
             (label, MEANING[label], sum(run.verdict.label == label for run in cards if run.verdict)) for label in LABELS
@@ -209,21 +209,15 @@ def _render(
     )
 
 
-def _headline(results: Results) -> str:
+def headline_of(results: Results) -> str:
+    """What came out, in one line."""
     count = len(results.runs)
     judged = [run for run in results.runs if run.verdict]
-    good = sum(run.verdict.label == "forgets" for run in judged if run.verdict)
-    if not count:
-        return "What a model knows that it should not"
-    if not judged:
-        return f"{count} unlearning run{'s' * (count > 1)}, not judged yet"
-    if not good:
-        return (
-            "No method forgets without breaking something"
-            if count > 1
-            else "It does not forget without breaking something"
-        )
-    return f"{good} of {count} runs forget{'s' * (good == 1)} and keep{'s' * (good == 1)} the rest"
+    labels = [run.verdict.label for run in judged if run.verdict]
+    good = labels.count("forgets")
+    if count == 1:
+        return "The run forgets and keeps the rest" if good else f"The run is {labels[0]}"
+    return f"{good or 'None'} of {count} runs forget{'s' * (good < 2)} and keep{'s' * (good < 2)} the rest"
 
 
 def _facts(results: Results, benchmark: Benchmark | None) -> list[tuple[str, str]]:
