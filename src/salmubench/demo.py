@@ -6,9 +6,14 @@ run only opens the report, and a killed one goes on where it was.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from salmubench.atomic import sha256_file
+from salmubench.atomic import sha256_file, write_json
 from salmubench.dataset.manifest import read_manifest
 from salmubench.dataset.schema import FRAGILE_IDS_FILE
 from salmubench.dataset.splits import write_fragile
@@ -25,76 +30,89 @@ from salmubench.reports.site import build_site
 from salmubench.unlearning.method import methods
 from salmubench.unlearning.run import unlearn
 
+BOUNDS = ("clean", "compromised")
+
 
 def demo(
     out: str | Path = "salmubench-demo", *, preset: str = "mini", seed: int = 42, progress: Progress = console
 ) -> Path:
     """Runs the whole benchmark at a small scale.
 
-    Writes ``out/data``, ``out/models/{clean,compromised}``, ``out/runs/<method>-<budget>x``, ``out/reports/*.json`` and
-    ``out/site/index.html``.
+    Writes ``out/data``, ``out/models/{clean,compromised}``, ``out/runs/<method>-<budget>x``, ``out/reports/*.json``,
+    ``out/site/index.html`` and, last, ``out/demo.json`` with the seconds that each phase took this time.
 
     Args:
         out: the folder to write; finished steps in it are kept.
-        preset: ``tiny`` (a minute, to see the path) or ``mini`` (minutes, to see the effect).
+        preset: ``tiny`` (to see the path) or ``mini`` (to see the effect).
         seed: the one seed of everything. Two runs with one seed on one machine give the same report.
         progress: shows the bars of the steps that run in this process.
 
     Returns:
         The report page, ``out/site/index.html``.
+
+    Raises:
+        UserError: there is no such preset, or ``out`` holds a demo of other settings.
     """
     scale = preset_by_name(preset)
     out = Path(out)
     data, models, reports = out / "data", out / "models", out / "reports"
-    build(scale, data, seed=seed, progress=progress)
+    clock = _Clock()
+    with clock("making people, pictures and captions"):
+        build(scale, data, seed=seed, progress=progress)
     with Pool() as pool:
         shared = {"data": data, "preset": scale, "seed": seed, "threads": pool.threads}
-        pool.run(
-            "training Clean and Compromised",
-            [
-                Job("", train, {"which": which, "out": models / which, **shared})  # both at once, a share of cores each
-                for which in ("clean", "compromised")
-            ],
-        )
-        if not (data / "salmubench" / FRAGILE_IDS_FILE).is_file():
-            write_fragile(data, score_fragile(models / "compromised", data, progress=progress))
-        bounds = {name: reports / f"{name}.json" for name in ("clean", "compromised")}
-        pool.run(
-            "measuring both",
-            [
-                Job(name, evaluated, {"checkpoint": models / name, "data": data, "out": path, "seed": seed})
-                for name, path in bounds.items()
-            ],
-        )
-        recipe = scale.unlearning
-        runs = {f"{method}-{recipe.budget:g}x": method for method in methods}
-        pool.run(
-            "unlearning and measuring",
-            [
-                Job(
-                    run,
-                    unlearned_and_evaluated,
-                    {
-                        "unlearning": {
-                            "method": method,
-                            "model": models / "compromised",
-                            "data": data,
-                            "out": out / "runs" / run,
-                            "budget": recipe.budget,
-                            "learning_rate": recipe.learning_rate,
-                            "batch_size": recipe.batch_size,
-                            "warmup_share": recipe.warmup_share,
-                            "weight_decay": recipe.weight_decay,
-                            "seed": seed,
+        with clock("training Clean and Compromised") as title:
+            pool.run(title, [Job("", train, {"which": which, "out": models / which, **shared}) for which in BOUNDS])
+        with clock("measuring Clean and Compromised") as title:
+            if not (data / "salmubench" / FRAGILE_IDS_FILE).is_file():
+                write_fragile(data, score_fragile(models / "compromised", data, progress=progress))
+            bounds = {name: reports / f"{name}.json" for name in BOUNDS}
+            measure = {"data": data, "seed": seed}
+            pool.run(
+                title,
+                [
+                    Job(name, evaluated, {"checkpoint": models / name, "out": bounds[name], **measure})
+                    for name in BOUNDS
+                ],
+            )
+        with clock("unlearning and measuring each method") as title:
+            recipe = {"data": data, "model": models / "compromised", "seed": seed, **asdict(scale.unlearning)}
+            runs = {f"{method}-{scale.unlearning.budget:g}x": method for method in methods}
+            pool.run(
+                title,
+                [
+                    Job(
+                        run,
+                        unlearned_and_evaluated,
+                        {
+                            "unlearning": {"method": method, "out": out / "runs" / run, **recipe},
+                            "out": reports / f"{run}.json",
+                            "bounds": bounds,
                         },
-                        "out": reports / f"{run}.json",
-                        "bounds": bounds,
-                    },
-                )
-                for run, method in runs.items()
-            ],
-        )
-    return build_site([*bounds.values(), *(reports / f"{run}.json" for run in runs)], out / "site", data=data)
+                    )
+                    for run, method in runs.items()
+                ],
+            )
+    with clock("drawing the report"):
+        page = build_site([*bounds.values(), *(reports / f"{run}.json" for run in runs)], out / "site", data=data)
+    write_json(
+        out / "demo.json",
+        {"preset": preset, "seed": seed, "processes": pool.workers, "threads": pool.threads, "seconds": clock.seconds},
+    )
+    return page
+
+
+class _Clock:
+    """Seconds of each phase, in order; entered with the phase's title, which it hands back."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, title: str) -> Iterator[str]:
+        started = time.perf_counter()
+        yield title
+        self.seconds[title] = round(time.perf_counter() - started, 1)
 
 
 def evaluated(
@@ -114,17 +132,14 @@ def evaluated(
     except UserError:
         fresh = False
     if not fresh:
-        clean, compromised = (bounds["clean"], bounds["compromised"]) if bounds else (None, None)
+        clean, compromised = (bounds[name] for name in BOUNDS) if bounds else (None, None)
         evaluate(
             checkpoint, data, name=out.stem, out=out, seed=seed, progress=progress, clean=clean, compromised=compromised
         )
     return out
 
 
-def unlearned_and_evaluated(
-    unlearning: dict[str, object], out: Path, bounds: dict[str, Path], progress: Progress
-) -> Path:
+def unlearned_and_evaluated(unlearning: dict[str, Any], out: Path, bounds: dict[str, Path], progress: Progress) -> Path:
     """One method's run and its report."""
-    checkpoint = unlearn(**unlearning, progress=progress)  # type: ignore[arg-type]
-    data, seed = Path(str(unlearning["data"])), int(str(unlearning["seed"]))
-    return evaluated(checkpoint, data, out, seed, progress, bounds)
+    checkpoint = unlearn(**unlearning, progress=progress)
+    return evaluated(checkpoint, unlearning["data"], out, unlearning["seed"], progress, bounds)

@@ -106,7 +106,7 @@ def _panel(axes: Axes, panel: Cosines, title: str, limits: tuple[float, float], 
 
 def _labels(axes: Axes, panel: Cosines, limits: tuple[float, float], top: float) -> None:
     """Names each hill over its mean; names that would meet or leave the panel move aside."""
-    width = axes.get_position().width * axes.figure.get_figwidth() * 72
+    width = axes.bbox.width / axes.figure.dpi * 72
     hills = [("Clean", panel.clean, style.CLEAN), ("Compromised", panel.compromised, style.COMPROMISED)]
     hills.sort(key=lambda hill: float(hill[1].mean()))
     texts, centres, colours, halves = [], [], [], []

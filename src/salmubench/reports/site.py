@@ -212,8 +212,11 @@ def _render(
 def headline_of(results: Results) -> str:
     """What came out, in one line."""
     count = len(results.runs)
-    judged = [run for run in results.runs if run.verdict]
-    labels = [run.verdict.label for run in judged if run.verdict]
+    labels = [run.verdict.label for run in results.runs if run.verdict]
+    if not count:
+        return "What a model knows that it should not"
+    if not labels:
+        return f"{count} unlearning run{'s' * (count > 1)}, not judged yet"
     good = labels.count("forgets")
     if count == 1:
         return "The run forgets and keeps the rest" if good else f"The run is {labels[0]}"

@@ -1,0 +1,111 @@
+"""The small shared ideas: registries, seeds, atomic files, the pool of jobs, the report schema, the presets."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salmubench.atomic import read_json, replacing, write_json
+from salmubench.errors import RunError, UserError
+from salmubench.evaluation.report import report_schema
+from salmubench.jobs import Job, Pool
+from salmubench.presets import preset
+from salmubench.progress import Progress
+from salmubench.registry import Registry
+from salmubench.seeds import derive, generator
+from salmubench.unlearning.method import methods
+
+PUBLISHED_SCHEMA = Path(__file__).parents[1] / "docs" / "report.schema.json"
+
+
+def test_a_wrong_name_lists_the_near_ones_and_a_wild_one_lists_all() -> None:
+    with pytest.raises(UserError, match="'finetuning'"):
+        methods["fine-tuning"]
+    with pytest.raises(UserError, match="choose from cliperase, delete"):
+        methods["qqqqqqqq"]
+
+
+def test_two_entries_cannot_share_a_name() -> None:
+    registry: Registry[int] = Registry("thing", "salmubench.unlearning.methods")
+    registry.add("one", 1)
+    with pytest.raises(ValueError, match="two things"):
+        registry.add("one", 2)
+
+
+@given(seed=st.integers(0, 2**31), names=st.lists(st.one_of(st.text(max_size=8), st.integers(0, 99)), min_size=1))
+def test_a_purpose_has_its_own_stream_whatever_others_draw(seed: int, names: list[str | int]) -> None:
+    alone = generator(seed, *names).random(3)
+    generator(seed, "another purpose").random(1000)
+    np.testing.assert_array_equal(generator(seed, *names).random(3), alone)
+    assert derive(seed, *names) != derive(seed, *names, "more")
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    write_json(target, {"old": True})
+
+    def write_half() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text("half of")
+            raise ValueError("half-way")
+
+    with pytest.raises(ValueError, match="half-way"):
+        write_half()
+    assert read_json(target) == {"old": True}
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_failed_write_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"x\.json: could not be written"), replacing(tmp_path / "x.json"):
+        raise OSError(28, "No space left on device")
+
+
+def test_not_a_number_is_refused_in_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "x.json", {"value": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_broken_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(UserError, match=r"x\.json: not valid JSON"):
+        read_json(tmp_path / "x.json")
+
+
+def square(number: int, seconds: float, progress: Progress) -> tuple[int, int]:
+    with progress("squaring", 2) as advance:
+        time.sleep(seconds)
+        advance(2)
+    return number * number, os.getpid()
+
+
+def fail(progress: Progress) -> None:
+    raise UserError("x: wrong; mend it")
+
+
+def test_jobs_run_in_other_processes_and_keep_their_order() -> None:
+    with Pool(2) as pool:
+        jobs = [Job(str(n), square, {"number": n, "seconds": 0.3 - n / 10}) for n in range(3)]
+        values = pool.run("squares", jobs)
+    assert [value for value, _ in values] == [0, 1, 4]
+    assert os.getpid() not in {process for _, process in values}
+
+
+def test_a_job_s_error_reaches_the_caller_as_it_is() -> None:
+    with Pool(1) as pool, pytest.raises(UserError, match="x: wrong; mend it"):
+        pool.run("failing", [Job("", fail)])
+
+
+def test_the_published_report_schema_is_the_code_s() -> None:
+    """Write it anew with: python -c "import json; from salmubench.evaluation.report import report_schema; ..."."""
+    assert json.loads(PUBLISHED_SCHEMA.read_text()) == report_schema()
+
+
+def test_an_unknown_preset_lists_those_that_are_there() -> None:
+    with pytest.raises(UserError, match="tiny, mini"):
+        preset("giant")
