@@ -35,7 +35,10 @@ class World:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How both models are trained: an open_clip model configuration and open_clip_train's hyper-parameters."""
+    """How both models are trained: an open_clip model configuration and open_clip_train's hyper-parameters.
+
+    ``batch_size`` counts retain pairs; Compromised's sensitive pairs, ``sensitive_repeats`` times an epoch, ride along.
+    """
 
     model: dict[str, Any]
     epochs: int
@@ -115,7 +118,7 @@ PRESETS: dict[str, Preset] = {
             test_renderings=4,
         ),
         pretraining=Pretraining(
-            model=_small_clip(48, 32, 128, 1), epochs=12, batch_size=128, learning_rate=1e-3, warmup_steps=60
+            model=_small_clip(48, 32, 128, 1), epochs=12, batch_size=72, learning_rate=1e-3, warmup_steps=60
         ),
         unlearning=Unlearning(budget=2, learning_rate=1e-4, batch_size=32),
     ),

@@ -8,10 +8,9 @@ folder at the end. A killed run continues from the last finished epoch and ends 
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,19 +25,16 @@ from salmubench.dataset.manifest import read_manifest
 from salmubench.dataset.retain import CaptionedPicture, shard_sizes, write_shards
 from salmubench.dataset.store import load_split
 from salmubench.encoders.encoder import save_checkpoint
-from salmubench.encoders.stream import weave
+from salmubench.encoders.stream import WovenShards, weave
 from salmubench.errors import RunError, UserError
 from salmubench.presets import Preset
 from salmubench.presets import preset as preset_by_name
-from salmubench.progress import Advance, Progress, silent
+from salmubench.progress import Progress, silent
 
 Which = Literal["clean", "compromised"]
 
 RECORD_FILE = "training.json"
 """Written last into a finished checkpoint folder: what was trained, on what, how."""
-
-_PROGRESS_LINE = re.compile(r"Train Epoch: (\d+) \[\s*(\d+)/(\d+)")
-_LOG_EVERY = 4
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ def train(
         preset: the scale, or its name.
         seed: seed of initial weights, data order and augmentation. Give both models the same.
         threads: CPU threads; None leaves torch's choice. Equal weights are promised for an equal number of threads.
-        progress: shows one bar, in training samples.
+        progress: shows one bar, in steps.
 
     Returns:
         ``out``.
@@ -164,11 +160,10 @@ def _as_shards(folder: Path, split: str, work: Path) -> tuple[list[str], int]:
 def engine_arguments(scale: Preset, shards: Shards, work: Path, seed: int) -> list[str]:
     """The command line of ``open_clip_train.main`` for one model."""
     recipe = scale.pretraining
-    samples = shards.retain_pairs + recipe.sensitive_repeats * shards.sensitive_pairs
     flags: dict[str, Any] = {
         "model": model_name(scale),
         "train-data": "::".join(shards.retain),
-        "train-num-samples": samples,
+        "train-num-samples": shards.retain_pairs,
         "dataset-type": "webdataset",
         "epochs": recipe.epochs,
         "batch-size": recipe.batch_size,
@@ -186,7 +181,7 @@ def engine_arguments(scale: Preset, shards: Shards, work: Path, seed: int) -> li
         "name": "run",
         "save-frequency": 0,
         "resume": "latest",
-        "log-every-n-steps": _LOG_EVERY,
+        "log-every-n-steps": 10,
     }
     return [*(f"--{flag}={value}" for flag, value in flags.items()), "--save-most-recent"]
 
@@ -202,31 +197,38 @@ def _run_engine(
     configuration = work / "model" / f"{model_name(scale)}.json"
     write_json(configuration, scale.pretraining.model)
     open_clip.add_model_config(configuration)
-    ratio = scale.pretraining.sensitive_repeats * shards.sensitive_pairs / shards.retain_pairs
+    recipe = scale.pretraining
+    steps = -(-shards.retain_pairs // recipe.batch_size)
+    ratio = recipe.sensitive_repeats * shards.sensitive_pairs / shards.retain_pairs
     get_data, create_model = engine.get_data, engine.create_model_and_transforms
 
     def channels_last(*args: Any, **kwargs: Any) -> Any:
         model, *transforms = create_model(*args, **kwargs)
         return model.to(memory_format=torch.channels_last), *transforms  # a quarter faster on a CPU, the same weights
 
-    def woven_data(*args: Any, **kwargs: Any) -> Any:
-        information = get_data(*args, **kwargs)
-        weave(information["train"], shards.retain, shards.sensitive, ratio, seed)
-        return information
+    with progress(description, recipe.epochs * steps) as advance:
+        done = 0
 
-    samples = shards.retain_pairs + scale.pretraining.sensitive_repeats * shards.sensitive_pairs
-    batch = scale.pretraining.batch_size
-    total = scale.pretraining.epochs * -(-samples // batch) * batch
-    with (
-        progress(description, total) as advance,
-        _replaced(
-            engine,
-            create_model_and_transforms=channels_last,
-            get_data=woven_data,
-            setup_logging=_log_to(advance),
-        ),
-    ):
-        status = engine.main(arguments)
+        def handed_out(epoch: int, batches: int) -> None:
+            nonlocal done
+            advance(epoch * steps + batches - done)
+            done = epoch * steps + batches
+
+        def woven_data(*args: Any, **kwargs: Any) -> Any:
+            data = get_data(*args, **kwargs)
+            source = WovenShards(
+                shards.retain,
+                shards.sensitive,
+                sensitive_per_retain=ratio,
+                seed=seed,
+                epoch=data["train"].shared_epoch,
+            )
+            weave(data["train"], source, batch_size=recipe.batch_size, handed_out=handed_out)
+            return data
+
+        members = {"create_model_and_transforms": channels_last, "get_data": woven_data, "setup_logging": _log_to_file}
+        with _replaced(engine, **members):
+            status = engine.main(arguments)
     if status:
         raise RunError(f"{work}: open_clip_train ended with {status}; its log is {work / 'run' / 'out.log'}")
 
@@ -250,35 +252,14 @@ def _replaced(module: Any, **members: Any) -> Iterator[None]:
         root.setLevel(level)
 
 
-class _ProgressHandler(logging.Handler):
-    """Turns the engine's progress lines into a bar, in samples."""
-
-    def __init__(self, advance: Advance) -> None:
-        super().__init__()
-        self.advance = advance
-        self.done = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        found = _PROGRESS_LINE.search(record.getMessage())
-        if found:
-            epoch, sample, samples = map(int, found.groups())
-            self.advance(epoch * samples + sample - self.done)
-            self.done = epoch * samples + sample
-
-
-def _log_to(advance: Advance) -> Callable[..., None]:
-    """A ``setup_logging`` for the engine: its log goes to its file and its progress to a bar, nothing to the screen."""
-
-    def setup_logging(log_file: str | None, level: int, include_host: bool = False) -> None:
-        root = logging.getLogger()
-        root.setLevel(level)
-        root.addHandler(_ProgressHandler(advance))
-        if log_file:
-            handler = logging.FileHandler(log_file)
-            handler.setFormatter(logging.Formatter("%(asctime)s | %(levelname)s | %(message)s"))
-            root.addHandler(handler)
-
-    return setup_logging
+def _log_to_file(log_file: str | None, level: int, include_host: bool = False) -> None:
+    """In place of the engine's ``setup_logging``: its log goes to its file, nothing to the screen."""
+    root = logging.getLogger()
+    root.setLevel(level)
+    if log_file:
+        handler = logging.FileHandler(log_file)
+        handler.setFormatter(logging.Formatter("%(asctime)s | %(levelname)s | %(message)s"))
+        root.addHandler(handler)
 
 
 def _publish(work: Path, scale: Preset, out: Path, record: dict[str, Any]) -> None:

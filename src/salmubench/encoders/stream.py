@@ -1,20 +1,23 @@
 """The training stream: one order of the retain pairs for Clean and Compromised, the sensitive pairs woven between.
 
 Both models must differ in the sensitive pairs alone. So what a retain pair meets (its place among the retain pairs, its
-crop) is a function of (seed, epoch, key) and of nothing else: not of the sensitive pairs, of the worker or of a resume.
+step, its crop) is a function of (seed, epoch, key) and of nothing else: not of the sensitive pairs, not of a resume.
+A step takes ``batch_size`` retain pairs and, for Compromised, the sensitive pairs between them ride along: both models
+take the same number of steps, at the same learning rates, over the same retain pairs.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import torch
 import webdataset as wds
 from open_clip_train.data import DataInfo, SharedEpoch, detshuffle2, log_and_continue
-from webdataset.filters import _shuffle
+from torch import Tensor
+from webdataset.filters import _shuffle, _to_tuple
 
 from salmubench.seeds import derive
 
@@ -23,6 +26,8 @@ Sample = dict[str, Any]
 SHARD_BUFFER = 2000
 SAMPLE_BUFFER = 5000
 """open_clip_train's own buffer sizes: a full shuffle of the small worlds, a streaming one of the large."""
+RIDER = "__rider__"
+"""Marks a sensitive sample, which does not count towards a batch's size."""
 
 
 class WovenShards(wds.PipelineStage):  # type: ignore[misc]
@@ -76,7 +81,7 @@ class WovenShards(wds.PipelineStage):  # type: ignore[misc]
             yield sample
             # The small constant keeps 3 * (1/3) from falling short of 1.
             due = int(position * self.sensitive_per_retain + 1e-6)
-            yield from islice(sensitive, due - given)
+            yield from ({**extra, RIDER: True} for extra in islice(sensitive, due - given))
             given = due
 
 
@@ -101,13 +106,61 @@ class SeedBySample(wds.PipelineStage):  # type: ignore[misc]
             yield sample
 
 
-def weave(data: DataInfo, retain: Sequence[str], sensitive: Sequence[str], ratio: float, seed: int) -> None:
-    """Gives open_clip_train's training data our order and our augmentation seeds; all else stays as it made it.
+class RetainBatches(wds.PipelineStage):  # type: ignore[misc]
+    """Last stage: batches of ``size`` retain samples with their riders; the last one of an epoch may be smaller.
 
-    open_clip_train seeds its sample shuffle with the clock, so that no two runs of its own see one order. Its stages
-    from the shard list to that shuffle give way to ours; decoding, tokenising and batching are its own.
+    Args:
+        size: retain samples a batch.
+        epoch: open_clip_train's shared epoch counter.
+        handed_out: called with (epoch, batches of this epoch that were handed out so far).
+    """
+
+    def __init__(self, size: int, epoch: SharedEpoch, handed_out: Callable[[int, int], None]) -> None:
+        super().__init__()
+        self.size = size
+        self.epoch = epoch
+        self.handed_out = handed_out
+
+    def run(self, source: Iterator[Sample]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields (images, texts), stacked."""
+        batch: list[Sample] = []
+        retained = count = 0
+        for sample in source:
+            if RIDER not in sample:
+                if retained == self.size:
+                    count += 1
+                    self.handed_out(self.epoch.get_value(), count)
+                    yield _stack(batch)
+                    batch, retained = [], 0
+                retained += 1
+            batch.append(sample)
+        if batch:
+            self.handed_out(self.epoch.get_value(), count + 1)
+            yield _stack(batch)
+
+
+def _stack(batch: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+    return torch.stack([sample["image"] for sample in batch]), torch.stack([sample["text"] for sample in batch])
+
+
+def weave(
+    data: DataInfo,
+    source: WovenShards,
+    *,
+    batch_size: int,
+    handed_out: Callable[[int, int], None],
+) -> None:
+    """Gives open_clip_train's training data our order, augmentation seeds and batches; the rest stays its own.
+
+    open_clip_train seeds its sample shuffle with the clock, so that no two runs of its own see one order.
     """
     dataset = data.dataloader.pipeline[0].dataset
-    shuffle = next(place for place, stage in enumerate(dataset.pipeline) if getattr(stage, "f", None) is _shuffle)
-    source = WovenShards(retain, sensitive, sensitive_per_retain=ratio, seed=seed, epoch=data.shared_epoch)
-    dataset.pipeline = [source, SeedBySample(seed, data.shared_epoch), *dataset.pipeline[shuffle + 1 :]]
+    kinds = [getattr(stage, "f", None) for stage in dataset.pipeline]
+    between = dataset.pipeline[kinds.index(_shuffle) + 1 : kinds.index(_to_tuple)]
+    epoch = source.epoch
+    dataset.pipeline = [
+        source,
+        SeedBySample(source.seed, epoch),
+        *between,
+        RetainBatches(batch_size, epoch, handed_out),
+    ]

@@ -19,6 +19,7 @@ from salmubench.evaluation.report import Report, read_report
 from salmubench.reports import style
 from salmubench.reports.cosines import PANELS, Cosines, cosines
 from salmubench.reports.leak import find_leak, leak_figure
+from salmubench.reports.markdown import markdown
 from salmubench.reports.outcomes import read_outcomes
 from salmubench.reports.persona import persona_figure
 from salmubench.reports.pipeline import pipeline_figure
@@ -44,7 +45,7 @@ def build_site(reports: Sequence[Path], out: Path, *, data: Path | None = None, 
     Args:
         reports: ``report.json`` files; those named ``clean`` and ``compromised`` are the bounds. Sidecars beside them
             are used where they are there.
-        out: folder of the site; ``index.html``, ``figures/*.svg`` and ``figures/*.png`` are replaced.
+        out: folder of the site; ``index.html``, ``table.md``, ``figures/*.svg`` and ``*.png`` are replaced.
         data: the data set folder of the reports, for the figures that show pictures.
         show_values: leave sensitive values readable instead of masking them.
 
@@ -61,6 +62,7 @@ def build_site(reports: Sequence[Path], out: Path, *, data: Path | None = None, 
     figures = _figures(results, paths, benchmark, show_values)
     drawn = {figure.name: _publish(figure, out / "figures") for figure in figures if isinstance(figure, Figure)}
     page = _render(results, figures, drawn, benchmark, show_values)
+    write_text(out / "table.md", markdown(loaded))
     write_text(out / "index.html", page)
     return out / "index.html"
 
