@@ -27,7 +27,7 @@ check: setup
 # The report page is looked at by a real browser; Debian's is installed where there is none and we may.
 browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
+	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
 	  || echo "chromium is not installed: the browser tests will say so and be skipped"
 
 test: check browser

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from open_clip_train.data import SharedEpoch
@@ -21,7 +22,7 @@ from salmubench.dataset.retain import CaptionedPicture, write_shards
 from salmubench.dataset.store import write_split
 from salmubench.encoders.encoder import WEIGHTS_FILE, load_encoder
 from salmubench.encoders.pretrain import engine_arguments, train, training_shards
-from salmubench.encoders.stream import WovenShards
+from salmubench.encoders.stream import RetainBatches, SeedBySample, WovenShards
 from salmubench.errors import UserError
 from salmubench.presets import Preset
 
@@ -58,13 +59,52 @@ def test_each_epoch_has_its_own_order(tmp_path: Path) -> None:
     assert _keys(shared, [], 0.0, 0) != _keys(shared, [], 0.0, 1)
 
 
+@given(retain=st.integers(1, 40), sensitive=st.integers(0, 40), size=st.integers(1, 12))
+def test_a_step_takes_the_same_retain_pairs_whoever_rides_along(
+    tmp_path_factory: pytest.TempPathFactory, retain: int, sensitive: int, size: int
+) -> None:
+    folder = tmp_path_factory.mktemp("shards")
+    shared, extra = _shards(folder / "r", "r", retain), _shards(folder / "s", "s", sensitive)
+    seen: dict[str, list[list[str]]] = {}
+    for name, shards in (("clean", []), ("compromised", extra)):
+        ratio = len(shards) and sensitive / retain
+        source = WovenShards(shared, shards, sensitive_per_retain=ratio, seed=3, epoch=SharedEpoch(1))
+        keys: list[str] = []
+
+        def numbered(sample: dict[str, object], keys: list[str] = keys) -> dict[str, object]:
+            keys.append(str(sample["__key__"]))
+            return {**sample, "image": torch.zeros(1), "text": torch.tensor([len(keys) - 1])}
+
+        counts: list[tuple[int, int]] = []
+        batches = RetainBatches(size, source.epoch, lambda *count, counts=counts: counts.append(count))
+        seen[name] = [
+            [keys[number] for number in texts.flatten().tolist()]
+            for _, texts in batches.run(map(numbered, source.run()))
+        ]
+        steps = -(-retain // size)
+        assert counts == [(1, number) for number in range(1, steps + 1)]
+    retained = [[key for key in batch if key.startswith("r")] for batch in seen["compromised"]]
+    assert retained == seen["clean"]
+    assert [len(batch) for batch in retained[:-1]] == [size] * (len(retained) - 1)
+    assert sum(map(len, seen["compromised"])) == retain + sensitive
+
+
+def test_a_crop_is_a_property_of_the_sample_and_the_epoch() -> None:
+    def draws(keys: list[str], epoch: int) -> dict[str, float]:
+        stage = SeedBySample(seed=5, epoch=SharedEpoch(epoch))
+        return {sample["__key__"]: torch.rand(1).item() for sample in stage.run({"__key__": key} for key in keys)}
+
+    alone, among = draws(["a"], 0), draws(["x", "a", "y"], 0)
+    assert alone["a"] == among["a"]
+    assert draws(["a"], 1)["a"] != alone["a"]
+
+
 def test_the_two_configurations_differ_in_the_data_alone(world: Path, micro: Preset, tmp_path: Path) -> None:
-    arguments = [
-        engine_arguments(micro, training_shards(which, world, tmp_path / which), tmp_path, seed=1)
-        for which in ("clean", "compromised")
-    ]
-    differing = {flag.split("=")[0] for pair in zip(*arguments, strict=True) if pair[0] != pair[1] for flag in pair}
-    assert differing == {"--train-data", "--train-num-samples"}
+    shards = {which: training_shards(which, world, tmp_path) for which in ("clean", "compromised")}
+    clean, compromised = (engine_arguments(micro, each, tmp_path, seed=1) for each in shards.values())
+    assert clean == compromised
+    assert not shards["clean"].sensitive
+    assert shards["compromised"].sensitive
 
 
 def test_without_sensitive_pairs_both_are_one_model(world: Path, micro: Preset, tmp_path: Path) -> None:
