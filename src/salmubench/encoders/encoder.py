@@ -6,6 +6,7 @@ write safetensors only; ``.bin`` and ``.pt`` are read with ``weights_only=True``
 
 import difflib
 import io
+import json
 import logging
 import os
 from collections import deque
@@ -334,9 +335,10 @@ def _build(source: _Source, device: torch.device) -> tuple[Any, Callable[[Image.
 def _architecture(model: str, model_cfg: dict[str, Any]) -> str:
     if not model.startswith(FOLDER_PREFIX):
         return model
-    for name in open_clip.list_models():
-        if open_clip.get_model_config(name) == model_cfg:
-            return str(name)
+    for path in sorted((Path(open_clip.__file__).parent / "model_configs").glob("*.json")):
+        # Only names that open_clip ships: one that this process added means nothing to a reader of the report.
+        if json.loads(path.read_text(encoding="utf-8")) == model_cfg:
+            return path.stem
     vision, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]
     if not {"layers", "width", "image_size"} <= vision.keys() or not {"layers", "width"} <= text.keys():
         return "custom"

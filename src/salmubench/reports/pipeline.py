@@ -51,7 +51,7 @@ def pipeline_figure(benchmark: Benchmark, redactor: Redactor) -> Figure:
               faces(anchors)),
         Stage("Portraits", f"{pictures:,} pictures", "The same face in other clothes, pose, light and place.",
               faces(rows[:4])),
-        Stage("Curation", f"{_range(benchmark)} each", "What does not show its person is dropped; people keep apart.",
+        Stage("Curation", f"{_range(benchmark)} each", "Only pictures that are true to their person stay.",
               faces(rows[4:8] or rows[:4])),
         Stage("Personal data", f"{len(FIELDS)} facts a person",
               "Fictitious and unique" + (f", true to the country ({len(countries)} here)." if countries else "."),
@@ -64,7 +64,7 @@ def pipeline_figure(benchmark: Benchmark, redactor: Redactor) -> Figure:
         name=NAME,
         title=TITLE,
         alt="The five stages: " + "; ".join(f"{stage.title}: {stage.count}. {stage.words}" for stage in stages),
-        caption="Counts of this data set. Each stage is one file of the package, and can be swapped for another.",
+        caption="Counts of this data set.",
         draw=lambda width: _draw(stages, width),
     )
 
