@@ -31,7 +31,7 @@ browser:
 	  || echo "chromium is not installed: the browser tests will say so and be skipped"
 
 test: check browser
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 test-slow: check browser
 	$(BIN)/pytest -q -m slow
