@@ -151,7 +151,8 @@ def test_weights_files_load_with_an_architecture(tmp_path: Path, monkeypatch: py
         assert encoder.architecture == "small-test-clip"
         assert all(torch.equal(encoder.model.state_dict()[name], tensor) for name, tensor in state.items())
         save_checkpoint(encoder.model, encoder.config, tmp_path / "copy" / checkpoint.name)
-        assert load_encoder(tmp_path / "copy" / checkpoint.name, device="cpu").architecture == "small-test-clip"
+        copied = load_encoder(tmp_path / "copy" / checkpoint.name, device="cpu")
+        assert copied.architecture == "ResNet-1.1.1.1 width 8 at 32 px, text 1 x 32", "a name that only we know"
 
 
 class Touch:

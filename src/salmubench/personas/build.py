@@ -252,7 +252,8 @@ def _open_folder(out: Path, settings: Mapping[str, Any]) -> None:
         raise UserError(f"{out}: is in use by something else than a data set; choose another --out or empty it")
     for left_over in [*out.rglob("*.tmp-*")]:
         shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink(missing_ok=True)
-    write_json(known, settings)
+    if not known.is_file():
+        write_json(known, settings)
 
 
 def build(
