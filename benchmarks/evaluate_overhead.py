@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from salmubench import evaluate, load_benchmark, load_encoder
-from salmubench.encoders.encoder import decode_picture
+from salmubench.dataset.pictures import decode_picture
 from salmubench.evaluation.metric import Pictures, Skip, Texts, metrics
 
 BATCH, ROUNDS = 256, 3

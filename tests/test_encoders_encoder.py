@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from salmubench.atomic import sha256_file
-from salmubench.encoders.encoder import Encoder, checkpoint_config, decode_picture, load_encoder, save_checkpoint
+from salmubench.dataset.pictures import decode_picture
+from salmubench.encoders.encoder import Encoder, checkpoint_config, load_encoder, save_checkpoint
 from salmubench.errors import RunError, UserError
 
 torch.set_num_threads(1)

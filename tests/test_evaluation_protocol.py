@@ -18,7 +18,7 @@ from open_clip.zero_shot_classifier import build_zero_shot_classifier
 from salmubench.atomic import sha256_file, write_json
 from salmubench.dataset.splits import write_fragile
 from salmubench.dataset.store import load_benchmark
-from salmubench.encoders.encoder import load_encoder, save_checkpoint
+from salmubench.encoders.encoder import WEIGHTS_FILE, load_encoder, save_checkpoint
 from salmubench.errors import UserError
 from salmubench.evaluation.metric import describe
 from salmubench.evaluation.official import read_official
@@ -200,7 +200,8 @@ def unlearned(folder: Path, names: list[str]) -> Path:
         pa.table({"file_name": names, "set": ["forget"] * len(names), "count": [1] * len(names)}),
         folder / "rows.parquet",
     )
-    write_json(folder / "record.json", {**RECORD, "run": {"seconds": 3.2}})
+    record = {**RECORD, "weights_sha256": sha256_file(folder / WEIGHTS_FILE), "run": {"seconds": 3.2}}
+    write_json(folder / "record.json", record)
     return folder
 
 
@@ -211,7 +212,7 @@ def test_a_run_that_saw_a_holdout_row_is_marked(data: Path, tmp_path: Path, spli
     folder = unlearned(tmp_path / "run", names)
     for path, arch in ((folder, None), (f"local-dir:{folder}", None)):
         origin = evaluate(path, data, arch=arch, limit=2, device="cpu").provenance
-        assert origin.unlearning == RECORD
+        assert origin.unlearning == {**RECORD, "weights_sha256": origin.weights_sha256}
         assert origin.touched_holdout is (split is not None)
 
 
@@ -219,6 +220,10 @@ def test_without_a_record_nothing_is_claimed(data: Path, report: Report, tmp_pat
     assert report.provenance.unlearning is None
     assert report.provenance.touched_holdout is None
     folder = unlearned(tmp_path / "run", ["x"])
+    checkpoint(folder, 3)
+    stale = evaluate(folder, data, limit=2, device="cpu").provenance
+    assert (stale.unlearning, stale.touched_holdout) == (None, None), "the record speaks of other weights"
+    unlearned(folder, ["x"])
     (folder / "rows.parquet").unlink()
     assert evaluate(folder, data, limit=2, device="cpu").provenance.touched_holdout is None
     (folder / "rows.parquet").write_text("junk")

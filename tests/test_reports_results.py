@@ -102,7 +102,7 @@ def test_what_does_not_belong_in_one_table_is_refused(reports: list[Report], cha
         second, words = second.model_copy(update={"name": first.name}), "two reports are called"
     elif change == "version":
         entry = second.metrics["ACS"].model_copy(update={"version": 2})
-        second, words = second.model_copy(update={"metrics": {**second.metrics, "ACS": entry}}), "versions of ACS"
+        second, words = second.model_copy(update={"metrics": {**second.metrics, "ACS": entry}}), "ACS has version"
     else:
         with pytest.raises(UserError, match="no report to show"):
             arrange([])

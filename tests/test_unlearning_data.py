@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from salmubench.atomic import write_json
+from salmubench.dataset.pictures import decode_picture
 from salmubench.dataset.schema import GENERIC_CAPTIONS_FILE, Row
 from salmubench.dataset.store import write_split
-from salmubench.encoders.encoder import decode_picture, load_encoder
+from salmubench.encoders.encoder import load_encoder
 from salmubench.errors import UserError
 from salmubench.progress import silent
 from salmubench.unlearning.batches import PixelTransform

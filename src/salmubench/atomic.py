@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ def replacing(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     except PermissionError as error:
         raise UserError(f"{target}: no permission to write here; choose another folder or mend its rights") from error
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise UserError(f"{target}: a file or folder is in the way ({error.strerror}); choose another path") from error
     except OSError as error:
         raise RunError(
             f"{target}: could not be written ({error.strerror or error}); free some space and run again"
@@ -38,7 +40,8 @@ def replacing(target: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # what matters has been raised
+                temporary.unlink(missing_ok=True)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -56,13 +59,15 @@ def read_json(path: Path) -> Any:
     """Reads JSON.
 
     Raises:
-        UserError: the file is missing or is not JSON; the message says where.
+        UserError: the file is missing, cannot be read or is not JSON; the message says where.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
         raise UserError(f"{path}: not valid JSON ({error}); write it again") from None
 
 

@@ -9,13 +9,18 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from salmubench import __version__
 from salmubench.errors import RunError, UserError
 from salmubench.presets import PRESETS
-from salmubench.presets import preset as preset_by_name
 from salmubench.progress import console as bars
+
+CHECK_MARKS = {"passed": "[green]ok[/]", "failed": "[red]FAILED[/]", "skipped": "skipped"}
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the signal's number."""
 
 app = typer.Typer(
     help="Benchmark for association-level unlearning in CLIP-style encoders: make fictitious people, train a Clean and "
@@ -28,7 +33,7 @@ data_app = typer.Typer(help="Make and prove a data set folder.", no_args_is_help
 app.add_typer(data_app, name="data")
 
 PresetName = Annotated[str, typer.Option("--preset", help=f"The scale: {', '.join(PRESETS)}.")]
-Seed = Annotated[int, typer.Option(help="The one seed; the same seed gives the same bytes.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The one seed; the same seed gives the same bytes.")]
 Data = Annotated[Path, typer.Option("--data", help="A data set folder, as `salmubench data build` writes it.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default CUDA where it is there.")]
 Arch = Annotated[str | None, typer.Option(help="open_clip architecture of a bare weights file, e.g. ViT-B-16.")]
@@ -67,13 +72,11 @@ def demo(
     from salmubench.evaluation.report import read_report
     from salmubench.reports.table import table
 
-    page = whole.demo(out, preset=preset, seed=seed)
-    names = ("clean.json", "compromised.json")
-    files = sorted((out / "reports").glob("*.json"), key=lambda path: (path.name not in names, path.name))
-    Console().print(table([read_report(path) for path in files]))
-    typer.echo(f"The report: {page.resolve()}")
+    made = whole.demo(out, preset=preset, seed=seed)
+    Console().print(table([read_report(path) for path in made.reports]))
+    typer.echo(f"The report: {made.page.resolve()}")
     if open_page and sys.stdout.isatty():
-        typer.launch(page.resolve().as_uri())
+        typer.launch(made.page.resolve().as_uri())
 
 
 @data_app.command("build")
@@ -89,10 +92,8 @@ def data_build(
     """Make fictitious people, their pictures and captions, and general knowledge, in the official layout."""
     from salmubench.personas.build import build
 
-    if association_split not in ("pair", "field"):
-        raise UserError(f"--association-split {association_split}: choose pair or field")
     build(
-        preset_by_name(preset),
+        preset,
         out,
         seed=seed,
         association_split=association_split,  # type: ignore[arg-type]
@@ -110,7 +111,7 @@ def data_check(data: Annotated[Path, typer.Argument(help="A data set folder or a
     report = check(data, progress=bars)
     table = Table("", "check", "finding", box=None)
     for entry in report.entries:
-        table.add_row("[green]ok[/]" if entry.passed else "[red]FAILED[/]", entry.name, entry.finding)
+        table.add_row(CHECK_MARKS[entry.state], entry.name, escape(entry.finding))
     Console().print(table)
     if not report.passed:
         raise typer.Exit(1)
@@ -165,7 +166,7 @@ def unlearn(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the method; repeatable.")
     ] = None,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 1e-4,
-    batch_size: Annotated[int, typer.Option(min=2, help="Forget pairs, and retain pairs, a step.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=2, max=10**6, help="Forget pairs, and retain pairs, a step.")] = 32,
     warmup_share: Annotated[float, typer.Option(help="Share of the steps over which the rate rises.")] = 0.1,
     weight_decay: Annotated[float, typer.Option(help="AdamW's, on matrices only.")] = 1e-3,
     seed: Seed = 42,
@@ -206,6 +207,9 @@ def unlearn(
 def evaluate(
     checkpoint: Annotated[str, typer.Argument(help="An open_clip folder, hf-hub:..., or a weights file with --arch.")],
     data: Annotated[str, typer.Option(help="A data set folder, an evaluation folder, or hf://owner/name@revision.")],
+    name: Annotated[
+        str | None, typer.Option(help="What the report calls it: `clean` and `compromised` are a table's bounds.")
+    ] = None,
     arch: Arch = None,
     general_knowledge: Annotated[
         Path | None, typer.Option(help="A clip_benchmark webdataset for GenKnow (ImageNet-1k for real models).")
@@ -215,7 +219,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="The report to write (JSON).")] = None,
     official: Annotated[Path | None, typer.Option(help="Also write the official evaluator's JSON here.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows a set, a stratified sample.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures or captions a forward pass.")] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, max=10**6, help="Pictures or captions a forward pass.")] = 256,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (autocast).")] = "fp32",
     seed: Seed = 42,
     device: Device = None,
@@ -227,6 +231,7 @@ def evaluate(
     report = run(
         checkpoint,
         data,
+        name=name,
         arch=arch,
         general_knowledge=general_knowledge,
         clean=clean,
@@ -264,7 +269,7 @@ def compare(
     """Show two reports' metrics side by side, with the difference."""
     from salmubench.evaluation.compare import compare as run
 
-    table = Table("metric", a.stem, b.stem, "difference")
+    table = Table("metric", escape(a.stem), escape(b.stem), "difference")
     for row in run(a, b):
         table.add_row(row.metric, *("-" if x is None else f"{x:.4f}" for x in (row.a, row.b, row.difference)))
     Console().print(table)
@@ -300,17 +305,34 @@ def metrics() -> None:
 def main() -> None:
     """Runs the command line; an error is one sentence, exit code 2 for the user's mistake and 1 for a failed run."""
     try:
-        app()
-    except (UserError, RunError) as error:
-        if os.environ.get("SALMUBENCH_DEBUG"):
-            raise
-        typer.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
+        # Left to itself, typer frames its errors and ends without a word at Ctrl-C.
+        code = app(standalone_mode=False)
     except KeyboardInterrupt:
-        typer.echo("Stopped; run the same command again to go on.", err=True)
-        sys.exit(130)
+        code = INTERRUPTED
+    except typer.Abort:
+        code = 1
     except Exception as error:
-        if os.environ.get("SALMUBENCH_DEBUG"):
+        if os.environ.get("SALMUBENCH_DEBUG") and not hasattr(error, "format_message"):
             raise
-        typer.echo(f"Error: {type(error).__name__}: {error} (a defect of ours; --debug shows where)", err=True)
-        sys.exit(1)
+        code = _explain(error)
+    if code == INTERRUPTED:
+        typer.echo("Stopped; run the same command again to go on.", err=True)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """Prints what went wrong as one line without control characters, and returns the exit code."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # typer shows the help where a verb is missing
+        error.show()  # type: ignore[attr-defined]
+        return 2
+    if isinstance(error, (UserError, RunError)):
+        words, code = str(error), error.exit_code
+    elif hasattr(error, "format_message"):  # typer's own: an unknown verb or flag, a value that does not fit
+        words, code = f"{error.format_message().rstrip('.')}; see --help", 2
+    elif isinstance(error, OSError) and error.filename is not None:
+        words, code = f"{error.filename}: {error.strerror}; mend the path, its rights or its disk and run again", 1
+    else:
+        words, code = f"{type(error).__name__}: {error} (a defect of ours; --debug shows where)", 1
+    printable = "".join(letter if letter.isprintable() else " " for letter in words)
+    typer.echo(f"Error: {' '.join(printable.split())}", err=True)
+    return code

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from salmubench.dataset.splits import write_fragile
 from salmubench.encoders.encoder import WEIGHTS_FILE
 from salmubench.encoders.pretrain import train
 from salmubench.errors import UserError
+from salmubench.evaluation.metric import describe
 from salmubench.evaluation.protocol import evaluate, score_fragile
 from salmubench.evaluation.report import outcomes_path, read_report
 from salmubench.jobs import Job, Pool
 from salmubench.personas.build import build
+from salmubench.presets import Preset
 from salmubench.presets import preset as preset_by_name
 from salmubench.progress import Progress, console
 from salmubench.reports.site import build_site
@@ -33,9 +35,17 @@ from salmubench.unlearning.run import unlearn
 BOUNDS = ("clean", "compromised")
 
 
+@dataclass(frozen=True)
+class Demo:
+    """What a demo made: the report page, and the reports on it (the two bounds first)."""
+
+    page: Path
+    reports: list[Path]
+
+
 def demo(
     out: str | Path = "salmubench-demo", *, preset: str = "mini", seed: int = 42, progress: Progress = console
-) -> Path:
+) -> Demo:
     """Runs the whole benchmark at a small scale.
 
     Writes ``out/data``, ``out/models/{clean,compromised}``, ``out/runs/<method>-<budget>x``, ``out/reports/*.json``,
@@ -47,59 +57,56 @@ def demo(
         seed: the one seed of everything. Two runs with one seed on one machine give the same report.
         progress: shows the bars of the steps that run in this process.
 
-    Returns:
-        The report page, ``out/site/index.html``.
-
     Raises:
         UserError: there is no such preset, or ``out`` holds a demo of other settings.
     """
     scale = preset_by_name(preset)
     out = Path(out)
-    data, models, reports = out / "data", out / "models", out / "reports"
     clock = _Clock()
     with clock("making people, pictures and captions"):
-        build(scale, data, seed=seed, progress=progress)
+        build(scale, out / "data", seed=seed, progress=progress)
     with Pool() as pool:
-        shared = {"data": data, "preset": scale, "seed": seed, "threads": pool.threads}
-        with clock("training Clean and Compromised") as title:
-            pool.run(title, [Job("", train, {"which": which, "out": models / which, **shared}) for which in BOUNDS])
-        with clock("measuring Clean and Compromised") as title:
-            if not (data / "salmubench" / FRAGILE_IDS_FILE).is_file():
-                write_fragile(data, score_fragile(models / "compromised", data, progress=progress))
-            bounds = {name: reports / f"{name}.json" for name in BOUNDS}
-            measure = {"data": data, "seed": seed}
-            pool.run(
-                title,
-                [
-                    Job(name, evaluated, {"checkpoint": models / name, "out": bounds[name], **measure})
-                    for name in BOUNDS
-                ],
-            )
-        with clock("unlearning and measuring each method") as title:
-            recipe = {"data": data, "model": models / "compromised", "seed": seed, **asdict(scale.unlearning)}
-            runs = {f"{method}-{scale.unlearning.budget:g}x": method for method in methods}
-            pool.run(
-                title,
-                [
-                    Job(
-                        run,
-                        unlearned_and_evaluated,
-                        {
-                            "unlearning": {"method": method, "out": out / "runs" / run, **recipe},
-                            "out": reports / f"{run}.json",
-                            "bounds": bounds,
-                        },
-                    )
-                    for run, method in runs.items()
-                ],
-            )
+        bounds = _bounds(out, scale, seed, pool, clock, progress)
+        runs = _runs(out, scale, seed, pool, clock, bounds)
     with clock("drawing the report"):
-        page = build_site([*bounds.values(), *(reports / f"{run}.json" for run in runs)], out / "site", data=data)
+        reports = [*bounds.values(), *runs]
+        page = build_site(reports, out / "site", data=out / "data")
     write_json(
         out / "demo.json",
         {"preset": preset, "seed": seed, "processes": pool.workers, "threads": pool.threads, "seconds": clock.seconds},
     )
-    return page
+    return Demo(page, reports)
+
+
+def _bounds(out: Path, scale: Preset, seed: int, pool: Pool, clock: _Clock, progress: Progress) -> dict[str, Path]:
+    """Trains Clean and Compromised, lets Compromised choose the fragile set, and measures both."""
+    data, models = out / "data", out / "models"
+    with clock("training Clean and Compromised") as title:
+        shared = {"data": data, "preset": scale, "seed": seed, "threads": pool.threads}
+        pool.run(title, [Job("", train, {"which": which, "out": models / which, **shared}) for which in BOUNDS])
+    with clock("measuring Clean and Compromised") as title:
+        manifest = read_manifest(data)
+        if manifest is None or f"salmubench/{FRAGILE_IDS_FILE}" not in manifest.files:
+            write_fragile(data, score_fragile(models / "compromised", data, progress=progress))
+        reports = {name: out / "reports" / f"{name}.json" for name in BOUNDS}
+        measure = {"data": data, "seed": seed}
+        jobs = [Job(name, evaluated, {"checkpoint": models / name, "out": reports[name], **measure}) for name in BOUNDS]
+        pool.run(title, jobs)
+    return reports
+
+
+def _runs(out: Path, scale: Preset, seed: int, pool: Pool, clock: _Clock, bounds: dict[str, Path]) -> list[Path]:
+    """Unlearns with every registered method and measures each run."""
+    recipe = {"data": out / "data", "model": out / "models" / "compromised", "seed": seed, **asdict(scale.unlearning)}
+    jobs = []
+    for method in methods:
+        run = f"{method}-{scale.unlearning.budget:g}x"
+        unlearning = {"method": method, "out": out / "runs" / run, **recipe}
+        report = out / "reports" / f"{run}.json"
+        jobs.append(Job(run, unlearned_and_evaluated, {"unlearning": unlearning, "out": report, "bounds": bounds}))
+    with clock("unlearning and measuring each method") as title:
+        reports: list[Path] = pool.run(title, jobs)
+    return reports
 
 
 class _Clock:
@@ -121,9 +128,12 @@ def evaluated(
     """The checkpoint's report at ``out``: the one that is there if it is of these weights and these data."""
     manifest = read_manifest(data)
     try:
-        provenance = read_report(out).provenance
+        report = read_report(out)
+        provenance = report.provenance
         fresh = (
             outcomes_path(out).is_file()
+            and {key: entry.version for key, entry in report.metrics.items()}
+            == {spec.key: spec.version for spec in describe()}
             and provenance.weights_sha256 == sha256_file(checkpoint / WEIGHTS_FILE)
             and manifest is not None
             and provenance.data_revision == manifest.revision

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import Queue
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress as RichProgress
 from rich.progress import TaskID
 
+from salmubench.errors import RunError
 from salmubench.progress import Advance, console_bars
 
 Message = tuple[str, str, int]
@@ -88,6 +90,9 @@ class Pool:
         """Runs the jobs and returns their values in the order given; the first failure is raised when it happens.
 
         One bar called ``title`` counts the jobs; those of the jobs at work stand below it while they last.
+
+        Raises:
+            RunError: a worker was killed from outside, mostly for want of memory.
         """
         with console_bars(Console(file=sys.stderr)) as bars:
             whole = bars.add_task(title, total=len(jobs))
@@ -99,6 +104,11 @@ class Pool:
                     future.result()
                     bars.advance(whole)
                 return [future.result() for future in futures]
+            except BrokenProcessPool as error:
+                raise RunError(
+                    f"{title}: a worker process was killed, by hand or for want of memory; run the same command again "
+                    "and it goes on where it was"
+                ) from error
             finally:
                 for future in futures:
                     future.cancel()

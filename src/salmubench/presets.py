@@ -125,12 +125,14 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def preset(name: str) -> Preset:
-    """The preset called ``name``.
+def preset(name: str | Preset) -> Preset:
+    """The preset called ``name``, or the one that is given itself.
 
     Raises:
         UserError: there is none; the message lists them.
     """
+    if isinstance(name, Preset):
+        return name
     if name not in PRESETS:
         raise UserError(f"there is no preset {name!r}: choose from {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -1,4 +1,4 @@
-"""Named entries that register themselves when their file is imported: methods, metrics, portrait sources."""
+"""Named entries that register themselves when their file is imported: methods and metrics."""
 
 import difflib
 import importlib
@@ -33,10 +33,10 @@ class Registry(Generic[T]):
 
     def _load(self) -> None:
         if not self._loaded:
-            self._loaded = True
             package = importlib.import_module(self.package)
             for module in pkgutil.iter_modules(package.__path__):
                 importlib.import_module(f"{self.package}.{module.name}")
+            self._loaded = True
 
     def names(self) -> list[str]:
         """All names, sorted."""

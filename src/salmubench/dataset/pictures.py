@@ -4,6 +4,7 @@ Nothing is held in memory but the row group or the tar member in hand, and no fi
 cheap to build and safe to hand to threads, forked or spawned workers.
 """
 
+import io
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from salmubench.errors import UserError
 
@@ -224,3 +226,18 @@ class PictureStore:
         """File and row of a picture, for a message to the user; rows count from 0."""
         source = int(np.searchsorted(self._starts, index, side="right")) - 1
         return self.sources[source].describe(int(index - self._starts[source]))
+
+
+def decode_picture(content: bytes, where: str) -> Image.Image:
+    """Decodes a picture of any mode to RGB, turned upright as its EXIF data say.
+
+    Raises:
+        UserError: it does not decode; the message begins with ``where``.
+    """
+    try:
+        picture = Image.open(io.BytesIO(content))
+        return ImageOps.exif_transpose(picture).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise UserError(f"{where}: not a picture of a known format; replace it or drop the row") from error
+    except Exception as error:  # whatever a decoder makes of broken bytes: OSError, SyntaxError, struct.error, ...
+        raise UserError(f"{where}: the picture does not decode ({error}); replace it or drop the row") from error

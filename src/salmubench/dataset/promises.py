@@ -31,8 +31,6 @@ Promise = Callable[[Subject], Iterator[str]]
 PROMISES: dict[str, tuple[str, Promise]] = {}
 """Name -> (the promise in words, its offenders), in the order of checking."""
 
-HOLDOUTS = ("holdout_association", "holdout_identity")
-
 
 def _promise(name: str, words: str) -> Callable[[Promise], Promise]:
     def register(promise: Promise) -> Promise:
@@ -78,7 +76,7 @@ def _counts(subject: Subject) -> Iterator[str]:
 def _pictures(subject: Subject) -> Iterator[str]:
     for decoded in subject.decoded.values():
         if decoded.broken:
-            yield f"{decoded.broken}: the picture does not decode"
+            yield decoded.broken
 
 
 @_promise("file names", "every file name occurs once over the four splits")
@@ -318,4 +316,4 @@ def _general_knowledge(subject: Subject) -> Iterator[str]:
         yield f"general_knowledge: the class {knowledge.class_names[label]!r} has no picture"
     broken = decode_all(PictureStore(sources), "general_knowledge", subject.progress).broken
     if broken:
-        yield f"{broken}: the picture does not decode"
+        yield broken

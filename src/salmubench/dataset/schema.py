@@ -1,20 +1,19 @@
 """The data set's vocabulary: fields, styles, sets, side files and the row that every split is made of."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Field = Literal["city", "job", "blood_type", "phone_number", "emails", "iban", "credit_card", "passport"]
-FIELDS: tuple[Field, ...] = (
-    "city", "job", "blood_type", "phone_number", "emails", "iban", "credit_card", "passport",
-)  # fmt: skip
+FIELDS: tuple[Field, ...] = get_args(Field)
 """The eight sensitive facts of a person, by their published names. The person's own name is the anchor, not a field."""
 
 Style = Literal["plain", "possessive", "formal", "inverted", "record"]
-STYLES: tuple[Style, ...] = ("plain", "possessive", "formal", "inverted", "record")
+STYLES: tuple[Style, ...] = get_args(Style)
 
 AssociationSplit = Literal["pair", "field"]
 
 SENSITIVE_SPLITS = ("forget", "holdout_association", "holdout_identity")
+HOLDOUT_SPLITS = ("holdout_association", "holdout_identity")
 EVALUATION_SPLITS = (*SENSITIVE_SPLITS, "retain_synth")
 TRAINING_SPLITS = ("sensitive", "retain_synth")
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from salmubench.atomic import write_json
 from salmubench.dataset.manifest import refresh_manifest
@@ -53,9 +54,11 @@ def split_pairs(
         Split -> its pairs, sorted by file name.
 
     Raises:
-        UserError: a file name occurs twice, there are fewer than three identities, or a person that is to be halved has
-            nothing to halve.
+        UserError: there is no such association split, a file name occurs twice, there are fewer than three identities,
+            or a person that is to be halved has nothing to halve.
     """
+    if association_split not in get_args(AssociationSplit):
+        raise UserError(f"--association-split {association_split}: choose {' or '.join(get_args(AssociationSplit))}")
     people: dict[str, list[Pair]] = defaultdict(list)
     names: set[str] = set()
     for pair in sorted(pairs, key=lambda pair: (pair.identity_id, pair.file_name)):

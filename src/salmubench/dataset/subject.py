@@ -1,7 +1,6 @@
 """A folder opened for checking: an evaluation folder with, where it stands in one, the data set folder around it."""
 
 import hashlib
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,14 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from salmubench.dataset import sides
 from salmubench.dataset.manifest import Manifest, read_manifest
-from salmubench.dataset.pictures import PictureStore
+from salmubench.dataset.pictures import PictureStore, decode_picture
 from salmubench.dataset.retain import read_shards
 from salmubench.dataset.schema import EVALUATION_SPLITS, CaptionInfo
 from salmubench.dataset.store import PairSet, load_split, locate
+from salmubench.errors import UserError
 from salmubench.progress import Progress, silent
 
 
@@ -35,7 +34,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoded:
-    """A store's pictures: SHA-256 of each one's bytes, and where the first one lies that does not decode."""
+    """A store's pictures: SHA-256 of each one's bytes, and what is wrong with the first one that does not decode."""
 
     digests: tuple[bytes, ...]
     broken: str | None
@@ -49,10 +48,9 @@ def decode_all(store: PictureStore, name: str, progress: Progress) -> Decoded:
         for index, encoded in enumerate(store.stream(np.arange(len(store), dtype=np.int64))):
             digests.append(hashlib.sha256(encoded).digest())
             try:
-                with Image.open(io.BytesIO(encoded)) as picture:
-                    picture.load()
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-                broken = broken or store.describe(index)
+                decode_picture(encoded, store.describe(index))
+            except UserError as error:
+                broken = broken or str(error)
             advance(1)
     return Decoded(tuple(digests), broken)
 
@@ -111,8 +109,16 @@ class Subject:
 
     @cached_property
     def shard_captions(self) -> list[tuple[str, str]]:
-        """(key, caption) of every pair of retain_real."""
-        return [(pair.key, pair.text) for pair in read_shards(self.folder("retain_real"))]
+        """(key, caption) of every pair of retain_real.
+
+        Raises:
+            UserError: a shard is damaged, or a picture does not decode.
+        """
+        captions = []
+        for pair in read_shards(self.folder("retain_real")):
+            decode_picture(pair.image, f"retain_real, {pair.key}")
+            captions.append((pair.key, pair.text))
+        return captions
 
 
 def open_subject(data: str | Path, progress: Progress = silent) -> Subject:

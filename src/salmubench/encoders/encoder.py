@@ -5,7 +5,6 @@ write safetensors only; ``.bin`` and ``.pt`` are read with ``weights_only=True``
 """
 
 import difflib
-import io
 import json
 import logging
 import os
@@ -24,16 +23,19 @@ import torch
 from huggingface_hub import hf_hub_download
 from numpy.typing import NDArray
 from open_clip.pretrained import download_pretrained_from_hf
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from salmubench.atomic import read_json, replacing, sha256_file, write_json
+from salmubench.dataset.pictures import decode_picture
 from salmubench.errors import RunError, UserError
 from salmubench.progress import Progress, silent
 
 CONFIG_FILE = "open_clip_config.json"
+RECORD_FILE = "record.json"
+"""Lies beside a checkpoint that an unlearning run wrote."""
 WEIGHTS_FILE = "open_clip_model.safetensors"
 WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pt")
 HUB_PREFIX = "hf-hub:"
@@ -158,21 +160,6 @@ class Encoder:
         # Left alone, cuDNN picks its algorithm, and TF32, by the batch's shape: scores would move with the batch size.
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=dtype is not None), autocast:
             yield
-
-
-def decode_picture(content: bytes, where: str) -> Image.Image:
-    """Decodes a picture of any mode to RGB, turned upright as its EXIF data say.
-
-    Raises:
-        UserError: it does not decode; the message begins with ``where``.
-    """
-    try:
-        picture = Image.open(io.BytesIO(content))
-        return ImageOps.exif_transpose(picture).convert("RGB")
-    except UnidentifiedImageError as error:
-        raise UserError(f"{where}: not a picture of a known format; replace it or drop the row") from error
-    except Exception as error:  # whatever a decoder makes of broken bytes: OSError, SyntaxError, struct.error, ...
-        raise UserError(f"{where}: the picture does not decode ({error}); replace it or drop the row") from error
 
 
 def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

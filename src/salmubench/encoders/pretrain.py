@@ -21,10 +21,10 @@ import open_clip_train.main as engine
 import torch
 
 from salmubench.atomic import read_json, replacing, write_json
-from salmubench.dataset.manifest import read_manifest
+from salmubench.dataset.manifest import check_sizes, read_manifest
 from salmubench.dataset.retain import CaptionedPicture, shard_sizes, write_shards
 from salmubench.dataset.store import load_split
-from salmubench.encoders.encoder import save_checkpoint
+from salmubench.encoders.encoder import WEIGHTS_FILE, save_checkpoint
 from salmubench.encoders.stream import WovenShards, weave
 from salmubench.errors import RunError, UserError
 from salmubench.presets import Preset
@@ -33,8 +33,9 @@ from salmubench.progress import Progress, silent
 
 Which = Literal["clean", "compromised"]
 
-RECORD_FILE = "training.json"
+TRAINING_FILE = "training.json"
 """Written last into a finished checkpoint folder: what was trained, on what, how."""
+TRAINING_FOLDERS = ("salmu", "retain_real")
 
 
 @dataclass(frozen=True)
@@ -79,22 +80,18 @@ def train(
     data, out = Path(data), Path(out)
     if which not in ("clean", "compromised"):
         raise UserError(f"cannot train {which!r}: choose clean or compromised")
-    scale = preset_by_name(preset) if isinstance(preset, str) else preset
-    manifest = read_manifest(data)
-    if manifest is None:
-        raise UserError(f"{data}: not a complete data set folder (no manifest); run `salmubench data build` first")
+    scale = preset_by_name(preset)
     settings = {
         "which": which,
         "preset": scale.name,
         "seed": seed,
         "pretraining": asdict(scale.pretraining),
-        "data_revision": manifest.revision_of("salmu", "retain_real"),
+        "data_revision": _training_revision(data),
     }
-    if (out / RECORD_FILE).is_file():
-        if read_json(out / RECORD_FILE)["settings"] != settings:
-            raise UserError(f"{out}: holds a model of other settings; choose another --out or remove it")
-        return out
     work = out.with_name(f".{out.name}-training")
+    if _is_finished(out, settings):
+        shutil.rmtree(work, ignore_errors=True)
+        return out
     _same_settings_or_fresh(work, settings)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -107,13 +104,44 @@ def train(
         "settings": settings,
         "retain_pairs": shards.retain_pairs,
         "sensitive_pairs": shards.sensitive_pairs,
-        "arguments": [argument.replace(str(work), "WORK").replace(str(data), "DATA") for argument in arguments],
+        "arguments": [argument for argument in arguments if not argument.startswith(("--train-data=", "--logs="))],
         "versions": {"torch": torch.__version__, "open_clip": open_clip.__version__},
         "run": {"seconds": round(time.perf_counter() - started, 1), "threads": torch.get_num_threads()},
     }
     _publish(work, scale, out, record)
     shutil.rmtree(work)
     return out
+
+
+def _training_revision(data: Path) -> str:
+    """The revision of what both models train on.
+
+    Raises:
+        UserError: the folder is not a complete data set folder.
+    """
+    manifest = read_manifest(data)
+    if manifest is None:
+        raise UserError(f"{data}: not a complete data set folder (no manifest); run `salmubench data build` first")
+    for folder in TRAINING_FOLDERS:
+        check_sizes(data, manifest, folder)
+    return manifest.revision_of(*TRAINING_FOLDERS)
+
+
+def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
+    """Whether ``out`` holds this very model.
+
+    Raises:
+        UserError: it holds another checkpoint.
+    """
+    record = out / TRAINING_FILE
+    if record.is_file():
+        if read_json(record)["settings"] != settings:
+            raise UserError(f"{out}: holds a model of other settings; choose another --out or remove it")
+        return True
+    begun = out.with_name(f".{out.name}-training").exists()
+    if (out / WEIGHTS_FILE).exists() and not begun:
+        raise UserError(f"{out}: holds a checkpoint that this training would overwrite; choose another --out")
+    return False
 
 
 def _same_settings_or_fresh(work: Path, settings: dict[str, Any]) -> None:
@@ -275,4 +303,4 @@ def _publish(work: Path, scale: Preset, out: Path, record: dict[str, Any]) -> No
         model = open_clip.create_model(model_name(scale), load_weights=False)
     model.load_state_dict(state)
     save_checkpoint(model, {"model_cfg": scale.pretraining.model, "preprocess_cfg": model.visual.preprocess_cfg}, out)
-    write_json(out / RECORD_FILE, record)
+    write_json(out / TRAINING_FILE, record)

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, count, islice
 from typing import Any
 
 import torch
 import webdataset as wds
-from open_clip_train.data import DataInfo, SharedEpoch, detshuffle2, log_and_continue
+from open_clip_train.data import DataInfo, SharedEpoch, detshuffle2
 from torch import Tensor
 from webdataset.filters import _shuffle, _to_tuple
 
+from salmubench.errors import RunError
 from salmubench.seeds import derive
 
 Sample = dict[str, Any]
@@ -62,16 +63,19 @@ class WovenShards(wds.PipelineStage):  # type: ignore[misc]
         seed = derive(self.seed, "training order", purpose, lap) % 2**31
         shards = detshuffle2(SHARD_BUFFER, SHARD_BUFFER, seed, self.epoch).run({"url": url} for url in urls)
         mine = wds.split_by_worker(wds.split_by_node(shards))
-        # webdataset's own reader: open_clip_train's does not know the end-of-shard marks of webdataset 1.0.
-        read = wds.tarfile_to_samples(handler=log_and_continue)(mine)
+        # webdataset's own reader: open_clip_train's does not know the end-of-shard marks of webdataset 1.0. A damaged
+        # shard ends the run: samples that fall away unseen would make the two models differ in more than they should.
+        read = wds.tarfile_to_samples(handler=wds.reraise_exception)(mine)
         samples: Iterator[Sample] = detshuffle2(SAMPLE_BUFFER, SAMPLE_BUFFER, seed, self.epoch).run(read)
         return samples
 
     def _endless_sensitive(self) -> Iterator[Sample]:
-        lap = 0
-        while self.sensitive:
-            yield from self._shuffled(self.sensitive, "sensitive", lap)
-            lap += 1
+        for lap in count() if self.sensitive else ():
+            samples = self._shuffled(self.sensitive, "sensitive", lap)
+            first = next(samples, None)
+            if first is None:
+                raise RunError("a training process has no sensitive shard of its own; start fewer processes or workers")
+            yield from chain([first], samples)
 
     def run(self, *_: object) -> Iterator[Sample]:
         """One pass over this worker's retain shards."""
@@ -124,18 +128,18 @@ class RetainBatches(wds.PipelineStage):  # type: ignore[misc]
     def run(self, source: Iterator[Sample]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields (images, texts), stacked."""
         batch: list[Sample] = []
-        retained = count = 0
+        retained = number = 0
         for sample in source:
             if RIDER not in sample:
                 if retained == self.size:
-                    count += 1
-                    self.handed_out(self.epoch.get_value(), count)
+                    number += 1
+                    self.handed_out(self.epoch.get_value(), number)
                     yield _stack(batch)
                     batch, retained = [], 0
                 retained += 1
             batch.append(sample)
         if batch:
-            self.handed_out(self.epoch.get_value(), count + 1)
+            self.handed_out(self.epoch.get_value(), number + 1)
             yield _stack(batch)
 
 

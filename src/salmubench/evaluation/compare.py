@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from salmubench.atomic import read_json
-from salmubench.errors import UserError
 from salmubench.evaluation.metric import describe
 from salmubench.evaluation.official import is_official, read_official
 from salmubench.evaluation.report import Report, read_report
-from salmubench.evaluation.verdict import require_same_data
+from salmubench.evaluation.verdict import require_comparable
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def compare(a: str | Path | Report, b: str | Path | Report) -> list[ComparisonRo
     """
     first, second = _read(a), _read(b)
     if isinstance(first, Report) and isinstance(second, Report):
-        _require_comparable(first, second)
+        require_comparable(first, second)
     left, right = _numbers(first), _numbers(second)
     rows = []
     for spec in describe():
@@ -61,13 +60,3 @@ def _numbers(result: Report | Numbers) -> Numbers:
     if not isinstance(result, Report):
         return result
     return {key: {"value": entry.value, **(entry.model_extra or {})} for key, entry in result.metrics.items()}
-
-
-def _require_comparable(a: Report, b: Report) -> None:
-    require_same_data(a.provenance, b)
-    for key in a.metrics.keys() & b.metrics.keys():
-        if a.metrics[key].version != b.metrics[key].version:
-            raise UserError(
-                f"{key} has version {a.metrics[key].version} in {a.name!r} and {b.metrics[key].version} in {b.name!r}; "
-                "evaluate the older one again"
-            )

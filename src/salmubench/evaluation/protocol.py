@@ -91,7 +91,7 @@ def evaluate(
     entries = {spec.key: _entry(spec, results[spec.key], seed) for spec in describe()}
     report = Report(schema=1, name=name or encoder.name, metrics=entries, provenance=origin)
     verdict = judge(report, *bounds) if bounds else None
-    origin = origin.model_copy(update={"run": run_facts(started, checkpoint, data)})
+    origin = origin.model_copy(update={"run": run_facts(started)})
     report = report.model_copy(update={"verdict": verdict, "provenance": origin})
     _write(report, results, out, official)
     return report

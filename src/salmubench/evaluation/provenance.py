@@ -1,5 +1,7 @@
 """Where a report's numbers come from: weights, data, software, and what the checkpoint's training looked at."""
 
+import hashlib
+import json
 import platform
 import resource
 import shlex
@@ -14,15 +16,13 @@ import pyarrow.parquet as pq
 import torch
 
 from salmubench.atomic import read_json
-from salmubench.dataset.store import Benchmark
-from salmubench.encoders.encoder import FOLDER_PREFIX, Encoder
+from salmubench.dataset.schema import HOLDOUT_SPLITS
+from salmubench.dataset.store import Benchmark, GeneralKnowledge
+from salmubench.encoders.encoder import FOLDER_PREFIX, RECORD_FILE, Encoder
 from salmubench.errors import UserError
 from salmubench.evaluation.report import Provenance
 
 PACKAGES = ("salmubench", "torch", "torchvision", "open_clip_torch", "numpy", "scikit-learn", "pillow")
-HOLDOUTS = ("holdout_association", "holdout_identity")
-RECORD_FILE = "record.json"
-"""Lies beside a checkpoint that ``salmubench unlearn`` wrote."""
 
 
 def provenance(
@@ -46,8 +46,8 @@ def provenance(
         limit: rows kept of each set, if any.
         seed: of the sample and the intervals.
     """
-    record, consumed = _unlearning(checkpoint)
-    holdouts = {name for split in HOLDOUTS if split in whole.sets for name in whole.sets[split].file_name}
+    record, consumed = _unlearning(checkpoint, encoder.weights_sha256)
+    holdouts = {name for split in HOLDOUT_SPLITS for name in whole.sets[split].file_name}
     sets = {name: len(pairs) for name, pairs in sorted(measured.sets.items())}
     if measured.general_knowledge is not None:
         sets["general_knowledge"] = len(measured.general_knowledge.label)
@@ -57,6 +57,7 @@ def provenance(
         architecture=encoder.architecture,
         data=str(data) if "://" in str(data) else Path(data).resolve().name,
         data_revision=whole.revision,
+        general_knowledge=None if whole.general_knowledge is None else _fingerprint(whole.general_knowledge),
         association_split=whole.association_split,
         sets=sets,
         precision=encoder.precision,
@@ -69,13 +70,22 @@ def provenance(
     )
 
 
+def _fingerprint(knowledge: GeneralKnowledge) -> str:
+    """A hash of what GenKnow asks: classes, templates and the labels in their order."""
+    asked = [knowledge.class_names, knowledge.templates, knowledge.label.tolist()]
+    return f"sha256:{hashlib.sha256(json.dumps(asked).encode()).hexdigest()}"
+
+
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
     return found | {"torch": torch.__version__}  # says which CUDA it was built for
 
 
-def _unlearning(checkpoint: str | Path) -> tuple[dict[str, Any] | None, set[str] | None]:
-    """The record of the unlearning run beside a checkpoint, and the file names that the run consumed."""
+def _unlearning(checkpoint: str | Path, weights_sha256: str) -> tuple[dict[str, Any] | None, set[str] | None]:
+    """The record of the unlearning run that made a checkpoint, and the file names that the run consumed.
+
+    A record beside the weights that speaks of other weights is none of theirs.
+    """
     path = Path(str(checkpoint).removeprefix(FOLDER_PREFIX))
     folder = path if path.is_dir() else path.parent
     if not (folder / RECORD_FILE).is_file():
@@ -83,6 +93,8 @@ def _unlearning(checkpoint: str | Path) -> tuple[dict[str, Any] | None, set[str]
     record = read_json(folder / RECORD_FILE)
     if not isinstance(record, dict):
         raise UserError(f"{folder / RECORD_FILE}: not the record of an unlearning run; remove it or run again")
+    if record.get("weights_sha256") != weights_sha256:
+        return None, None
     rows = folder / str(record.get("rows_file", ""))
     if not rows.is_file():
         return record, None
@@ -92,17 +104,15 @@ def _unlearning(checkpoint: str | Path) -> tuple[dict[str, Any] | None, set[str]
         raise UserError(f"{rows}: not a table of consumed rows ({error}); run the unlearning again") from error
 
 
-def run_facts(started: float, checkpoint: str | Path, data: str | Path) -> dict[str, Any]:
+def run_facts(started: float) -> dict[str, Any]:
     """What differs between two identical runs. ``started`` is from ``time.perf_counter()``."""
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
     facts: dict[str, Any] = {
         "seconds": round(time.perf_counter() - started, 3),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-        "command": shlex.join(sys.argv),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "threads": torch.get_num_threads(),
-        "checkpoint": str(checkpoint),
-        "data": str(data),
     }
     if torch.cuda.is_available():
         facts["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated()

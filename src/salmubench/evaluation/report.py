@@ -51,6 +51,7 @@ class Provenance(BaseModel):
     architecture: str
     data: str
     data_revision: str
+    general_knowledge: str | None = None
     association_split: str | None
     sets: dict[str, int]
     precision: str

@@ -29,10 +29,10 @@ def judge(report: Report, clean: Report, compromised: Report) -> Verdict | None:
         InterIdSim or IntraIdSim was skipped, or Compromised is not above Clean in them.
 
     Raises:
-        UserError: the three reports are not of the same data.
+        UserError: the three reports are not of the same data and metric versions.
     """
     for bound in (clean, compromised):
-        require_same_data(report.provenance, bound)
+        require_comparable(report, bound)
     if report.provenance.weights_sha256 in (clean.provenance.weights_sha256, compromised.provenance.weights_sha256):
         return None
     leak = _position("RetFail", report, clean, compromised)
@@ -59,6 +59,22 @@ def judge(report: Report, clean: Report, compromised: Report) -> Verdict | None:
     )
 
 
+def require_comparable(report: Report, other: Report) -> None:
+    """Two reports may stand in one table only where data and metric versions are the same.
+
+    Raises:
+        UserError: they are not.
+    """
+    require_same_data(report.provenance, other)
+    for key in sorted(report.metrics.keys() & other.metrics.keys()):
+        versions = report.metrics[key].version, other.metrics[key].version
+        if versions[0] != versions[1]:
+            raise UserError(
+                f"{key} has version {versions[0]} in {report.name!r} and {versions[1]} in {other.name!r}; "
+                "evaluate the older one again"
+            )
+
+
 def require_same_data(provenance: Provenance, other: Report) -> None:
     """Numbers may be set side by side only where the data, and the rows taken from them, are the same.
 
@@ -66,11 +82,15 @@ def require_same_data(provenance: Provenance, other: Report) -> None:
         UserError: they are not.
     """
     theirs = other.provenance
-    if (provenance.data_revision, provenance.sets) != (theirs.data_revision, theirs.sets):
+    if _measured(provenance) != _measured(theirs):
         raise UserError(
             f"the report {other.name!r} was measured on other data ({_data(theirs)}) than this one "
             f"({_data(provenance)}); evaluate both on the same data with the same --limit"
         )
+
+
+def _measured(provenance: Provenance) -> tuple[object, ...]:
+    return provenance.data_revision, provenance.general_knowledge, provenance.sets
 
 
 def _data(provenance: Provenance) -> str:

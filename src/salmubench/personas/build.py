@@ -37,6 +37,7 @@ from salmubench.personas.captions import generic_caption, icon_caption, sensitiv
 from salmubench.personas.identities import Persona, make_personas
 from salmubench.personas.studio import Render, Task, studio
 from salmubench.presets import Preset, World
+from salmubench.presets import preset as preset_by_name
 from salmubench.progress import Advance, Progress, silent
 from salmubench.seeds import generator
 
@@ -257,7 +258,7 @@ def _open_folder(out: Path, settings: Mapping[str, Any]) -> None:
 
 
 def build(
-    preset: Preset,
+    preset: str | Preset,
     out: Path,
     *,
     seed: int = 42,
@@ -270,7 +271,7 @@ def build(
     A run that was stopped goes on where it was; a folder that is complete is left as it is.
 
     Args:
-        preset: how large a world.
+        preset: the scale, or its name.
         out: the data set folder.
         seed: the world's seed.
         association_split: halve the pairs of the forgotten people by pair or by field.
@@ -284,17 +285,18 @@ def build(
         UserError: the folder holds something else, or the preset asks for more faces or classes than there are.
         RunError: the disk is full, or a worker was killed.
     """
+    scale = preset_by_name(preset)
     settings = {
         "package": version("salmubench"),
-        "preset": preset.name,
+        "preset": scale.name,
         "seed": seed,
         "association_split": association_split,
-        "world": asdict(preset.world),
+        "world": asdict(scale.world),
     }
     _open_folder(out, settings)
     if (out / MANIFEST_FILE).is_file():
         return out
-    plan = _plan(preset.world, seed, association_split)
+    plan = _plan(scale.world, seed, association_split)
     total = sum(map(len, plan.splits.values())) + len(plan.general) + len(plan.held_out)
     with studio(workers or os.cpu_count() or 1) as render, progress("drawing people and icons", total) as advance:
         _write_evaluation(out / "salmubench", plan, render, advance)

@@ -8,7 +8,7 @@ from salmubench.dataset.schema import SENSITIVE_SPLITS
 from salmubench.errors import UserError
 from salmubench.evaluation.metric import metrics as registry
 from salmubench.evaluation.report import MetricEntry, Report, Verdict
-from salmubench.evaluation.verdict import judge, require_same_data
+from salmubench.evaluation.verdict import judge, require_comparable
 from salmubench.reports.redact import plain
 
 LABELS = ("forgets", "over-generalised", "ineffective", "catastrophic")
@@ -155,14 +155,7 @@ def _check(reports: Sequence[Report]) -> None:
                 f"two reports are called {plain(report.name, 60)!r}; evaluate one again with another --name"
             )
         names.add(report.name)
-        require_same_data(report.provenance, first)
-        for key, entry in report.metrics.items():
-            other = first.metrics.get(key)
-            if other is not None and other.version != entry.version:
-                raise UserError(
-                    f"{plain(first.name, 60)!r} and {plain(report.name, 60)!r} have different versions of "
-                    f"{plain(key, 40)}; evaluate both again"
-                )
+        require_comparable(report, first)
 
 
 def _verdict(report: Report, clean: Report | None, compromised: Report | None) -> Verdict | None:

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Normalize, ToTensor
 
-from salmubench.encoders.encoder import Encoder, decode_picture
+from salmubench.dataset.pictures import decode_picture
+from salmubench.encoders.encoder import Encoder
 from salmubench.progress import Advance
 from salmubench.unlearning.data import ForgetRetain, Pair, Rows
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from salmubench.atomic import read_json
 from salmubench.dataset.hub import SCHEME, download
 from salmubench.dataset.pictures import index_tar, read_spans
 from salmubench.dataset.retain import SIZES_FILE, shard_sizes
 from salmubench.dataset.schema import GENERIC_CAPTIONS_FILE
+from salmubench.dataset.sides import read_generic_captions
 from salmubench.dataset.store import PairSet, PictureStore, load_split
 from salmubench.errors import UserError
 
@@ -88,21 +88,24 @@ class ForgetRetain:
         Raises:
             UserError: the side file lacks one.
         """
-        path = self._evaluation / GENERIC_CAPTIONS_FILE
-        captions = read_json(path)
+        captions = read_generic_captions(self._evaluation)
         names = [self._forget[0].file_name[row] for row in rows]
-        missing = next((name for name in names if not isinstance(captions.get(name), str)), None)
+        missing = next((name for name in names if name not in captions), None)
         if missing is not None:
+            path = self._evaluation / GENERIC_CAPTIONS_FILE
             raise UserError(f"{path}: lacks the generic caption of {missing}; add it")
         return [captions[name] for name in names]
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the names and captions of forget and retain_synth and the names and sizes of the shards."""
+        """SHA-256 over the names and all captions of forget and retain_synth, and the names and sizes of the shards."""
         digest = hashlib.sha256()
         for pairs, _ in (self._forget, self._synthetic):
             for name, text in zip(pairs.file_name, pairs.text, strict=True):
                 digest.update(f"{name}\0{text}\n".encode())
+        generic = self._evaluation / GENERIC_CAPTIONS_FILE
+        if generic.is_file():
+            digest.update(generic.read_bytes())
         for shard, pairs_in_it in self._shards.items():
             digest.update(f"{shard.name}\0{pairs_in_it}\0{shard.stat().st_size}\n".encode())
         return digest.hexdigest()

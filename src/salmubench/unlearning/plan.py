@@ -11,6 +11,9 @@ from salmubench.seeds import generator
 
 Rows = NDArray[np.int64]
 
+MAX_BUDGET = 1000
+"""Passes over the forget set. The paper goes to 10; far more would fill the memory with plans before a first step."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -62,8 +65,11 @@ def make_plan(forget: int, retain: int, *, budget: float, batch_size: int, seed:
     Raises:
         UserError: the budget, the batch size or a set is too small.
     """
-    if not 0 < budget < math.inf:
-        raise UserError(f"--budget {budget:g}: must be above 0, counted in passes over the forget set, e.g. 1 or 0.5")
+    if not 0 < budget <= MAX_BUDGET:
+        raise UserError(
+            f"--budget {budget:g}: must be above 0 and at most {MAX_BUDGET}, counted in passes over the forget set, "
+            "e.g. 1 or 0.5"
+        )
     if batch_size < 2:
         raise UserError(f"--batch-size {batch_size}: a contrastive loss compares pairs; give 2 or more")
     if forget < 2:

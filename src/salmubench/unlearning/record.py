@@ -15,10 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from salmubench.atomic import read_json, replacing, sha256_file, write_json
-from salmubench.encoders.encoder import WEIGHTS_FILE
+from salmubench.encoders.encoder import RECORD_FILE, WEIGHTS_FILE
 from salmubench.errors import UserError
 
-RECORD_FILE = "record.json"
 ROWS_FILE = "rows.parquet"
 LIBRARIES = ("salmubench", "torch", "open_clip_torch", "accelerate", "numpy", "pillow")
 

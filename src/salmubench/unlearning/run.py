@@ -20,15 +20,22 @@ from open_clip_train.scheduler import cosine_lr
 from torch import nn
 from torch.optim import AdamW
 
-from salmubench.encoders.encoder import FOLDER_PREFIX, WEIGHTS_FILE, load_encoder, save_checkpoint
+from salmubench.encoders.encoder import (
+    FOLDER_PREFIX,
+    RECORD_FILE,
+    WEIGHTS_FILE,
+    Encoder,
+    load_encoder,
+    save_checkpoint,
+)
 from salmubench.errors import RunError, UserError
 from salmubench.progress import Progress, silent
 from salmubench.seeds import derive
 from salmubench.unlearning.data import ForgetRetain
 from salmubench.unlearning.features import FeatureSource
-from salmubench.unlearning.method import Method, methods
+from salmubench.unlearning.method import Method, MethodEntry, methods
 from salmubench.unlearning.plan import make_plan
-from salmubench.unlearning.record import RECORD_FILE, Settings, is_finished, peak_memory_mb, write_record, write_rows
+from salmubench.unlearning.record import Settings, is_finished, peak_memory_mb, write_record, write_rows
 from salmubench.unlearning.state import LOG_FILE, STATE_FILE, load_state, save_state, trim_log
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}
@@ -228,28 +235,33 @@ def unlearn(
         with accelerator.autocast():
             source = FeatureSource(pairs, plan, built.needs, encoder, scratch=out, progress=progress)
         loop = Loop(built, settings, encoder.model, source, accelerator, out)
-        totals = loop.run(checkpoint_seconds=checkpoint_seconds, progress=progress)
-    built.finish(loop.bare, torch.Generator().manual_seed(derive(seed, "unlearning", "finish")))
+        loop.run(checkpoint_seconds=checkpoint_seconds, progress=progress)
+    _publish(loop, entry, encoder, {"model": str(model), "data": str(data)})
+    return out
+
+
+def _publish(loop: Loop, entry: MethodEntry, encoder: Encoder, origin: Mapping[str, str]) -> None:
+    """Writes what a run leaves behind: the checkpoint, the rows it saw and, last, its record."""
+    settings, source, out = loop.settings, loop.source, loop.out
+    loop.method.finish(loop.bare, torch.Generator().manual_seed(derive(settings.seed, "unlearning", "finish")))
     save_checkpoint(loop.bare, encoder.config, out)
-    write_rows(out, {name: (held.file_name, plan.consumed(name)[1]) for name, held in source.pairs.items()})
+    write_rows(out, {name: (held.file_name, source.plan.consumed(name)[1]) for name, held in source.pairs.items()})
     facts = {
         "summary": entry.summary,
         "citation": entry.citation,
         "architecture": encoder.architecture,
-        "device": accelerator.device.type,
-        "steps": len(plan),
+        "device": loop.accelerator.device.type,
+        "steps": loop.steps,
         "rows": {name: len(held.rows) for name, held in source.pairs.items()},
     }
     run = {
-        "model": str(model),
-        "data": str(data),
-        "seconds": round(totals.seconds, 3),
-        "data_wait_seconds": round(totals.waited, 3),
-        "peak_memory_mb": peak_memory_mb(accelerator.device),
+        **origin,
+        "seconds": round(loop.totals.seconds, 3),
+        "data_wait_seconds": round(loop.totals.waited, 3),
+        "peak_memory_mb": peak_memory_mb(loop.accelerator.device),
     }
     write_record(out, settings, facts, run)
     (out / STATE_FILE).unlink(missing_ok=True)
-    return out
 
 
 def _check_numbers(learning_rate: float, warmup_share: float, weight_decay: float) -> None:
