@@ -63,6 +63,11 @@ def _run(job: Job) -> Any:
     return job.function(**job.arguments, progress=forwarded)
 
 
+def cores() -> int:
+    """CPU cores that this process may use: in a container fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Pool:
     """Two or more worker processes, each with its share of the cores.
 
@@ -71,9 +76,8 @@ class Pool:
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.workers = workers or min(2, cores)
-        self.threads = max(1, cores // self.workers)
+        self.workers = workers or min(2, cores())
+        self.threads = max(1, cores() // self.workers)
         context = multiprocessing.get_context("spawn")  # a forked process would inherit torch's locked thread pools
         self._manager = context.Manager()
         self._messages: Queue[Message] = self._manager.Queue()

@@ -15,7 +15,6 @@ AssociationSplit = Literal["pair", "field"]
 SENSITIVE_SPLITS = ("forget", "holdout_association", "holdout_identity")
 HOLDOUT_SPLITS = ("holdout_association", "holdout_identity")
 EVALUATION_SPLITS = (*SENSITIVE_SPLITS, "retain_synth")
-TRAINING_SPLITS = ("sensitive", "retain_synth")
 
 IDENTITIES_FILE = "identities_metadata.json"
 """identity id -> {name, country_code, city, job, blood_type, phone_number, emails, iban, credit_card, passport}."""

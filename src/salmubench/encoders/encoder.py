@@ -7,7 +7,6 @@ write safetensors only; ``.bin`` and ``.pt`` are read with ``weights_only=True``
 import difflib
 import json
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +30,7 @@ from torch.nn import functional
 from salmubench.atomic import read_json, replacing, sha256_file, write_json
 from salmubench.dataset.pictures import decode_picture
 from salmubench.errors import RunError, UserError
+from salmubench.jobs import cores
 from salmubench.progress import Progress, silent
 
 CONFIG_FILE = "open_clip_config.json"
@@ -117,7 +117,7 @@ class Encoder:
 
     def _decoded(self, pictures: Iterable[tuple[str, bytes]], batch_size: int) -> Iterator[Tensor]:
         ahead: deque[list[Future[Tensor]]] = deque()
-        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(16, cores())) as pool:
             try:
                 for batch in _batched(pictures, batch_size):
                     ahead.append([pool.submit(self._prepare, *picture) for picture in batch])

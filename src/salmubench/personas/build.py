@@ -6,7 +6,6 @@ on where an earlier run was stopped. A stage whose output stands is kept; the ma
 
 import functools
 import heapq
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +30,7 @@ from salmubench.dataset.schema import (
 from salmubench.dataset.splits import Pair, split_pairs
 from salmubench.dataset.store import load_split, split_files, write_manifest, write_split
 from salmubench.errors import UserError
+from salmubench.jobs import cores
 from salmubench.personas import icons, portraits
 from salmubench.personas.anchors import Anchor, make_anchors
 from salmubench.personas.captions import generic_caption, icon_caption, sensitive_captions
@@ -298,7 +298,7 @@ def build(
         return out
     plan = _plan(scale.world, seed, association_split)
     total = sum(map(len, plan.splits.values())) + len(plan.general) + len(plan.held_out)
-    with studio(workers or os.cpu_count() or 1) as render, progress("drawing people and icons", total) as advance:
+    with studio(workers or cores()) as render, progress("drawing people and icons", total) as advance:
         _write_evaluation(out / "salmubench", plan, render, advance)
         _write_general(out, plan, render, advance)
     _write_training(out / "salmu", out / "salmubench")

@@ -51,7 +51,7 @@ def pipeline_figure(benchmark: Benchmark, redactor: Redactor) -> Figure:
               faces(anchors)),
         Stage("Portraits", f"{pictures:,} pictures", "The same face in other clothes, pose, light and place.",
               faces(rows[:4])),
-        Stage("Curation", f"{_range(benchmark)} each", "Only pictures that are true to their person stay.",
+        Stage("Curation", f"{_range(benchmark)} each", "Pictures untrue to their person go; drawn ones are true.",
               faces(rows[4:8] or rows[:4])),
         Stage("Personal data", f"{len(FIELDS)} facts a person",
               "Fictitious and unique" + (f", true to the country ({len(countries)} here)." if countries else "."),

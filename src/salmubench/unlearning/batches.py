@@ -1,6 +1,5 @@
 """Pictures decoded once and captions tokenised once; each step only gathers and normalises."""
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from torchvision.transforms import Normalize, ToTensor
 
 from salmubench.dataset.pictures import decode_picture
 from salmubench.encoders.encoder import Encoder
+from salmubench.jobs import cores
 from salmubench.progress import Advance
 from salmubench.unlearning.data import ForgetRetain, Pair, Rows
 
@@ -114,7 +114,7 @@ def load_pairs(
     pixels: NDArray[np.uint8] | None = None
     names: list[str] = []
     texts: list[str] = []
-    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(16, cores())) as pool:
         for chunk in _chunks(data.read(name, rows)):
             decoded = np.stack(list(pool.map(transform.pixels, chunk)))
             if pixels is None:

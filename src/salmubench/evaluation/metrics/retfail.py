@@ -16,7 +16,7 @@ DISTRACTORS = 1000
 
 SPEC = MetricSpec(
     key="RetFail",
-    title="Retrieval of a forgotten caption, mean reciprocal rank among 2,001",
+    title="Retrieval of a forgotten caption, mean reciprocal rank among at most 2,001",
     target="clean",
     sets=("forget", "retain_disjoint"),
     limits=(0.0, 1.0),
