@@ -127,8 +127,9 @@ def mean(values: list[float]) -> float:
 
 
 def test_the_papers_ten_metrics_are_there_in_its_order() -> None:
-    assert [spec.key for spec in describe()] == KEYS
-    assert [spec.target for spec in describe()] == ["clean"] * 5 + ["compromised"] * 5
+    papers = [spec for spec in describe() if spec.official]
+    assert [spec.key for spec in papers] == KEYS
+    assert [spec.target for spec in papers] == ["clean"] * 5 + ["compromised"] * 5
 
 
 @pytest.mark.parametrize("key", KEYS)

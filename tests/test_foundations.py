@@ -1,12 +1,15 @@
 """The small shared ideas: registries, seeds, atomic files, the pool of jobs, the report schema, the presets."""
 
+import importlib
 import json
 import os
+import re
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +21,7 @@ from salmubench.presets import preset
 from salmubench.progress import Progress
 from salmubench.registry import Registry
 from salmubench.seeds import derive, generator
-from salmubench.unlearning.method import methods
+from salmubench.unlearning.method import Features, Method, Step, method, methods
 
 PUBLISHED_SCHEMA = Path(__file__).parents[1] / "docs" / "report.schema.json"
 
@@ -109,3 +112,42 @@ def test_the_published_report_schema_is_the_code_s() -> None:
 def test_an_unknown_preset_lists_those_that_are_there() -> None:
     with pytest.raises(UserError, match="tiny, mini"):
         preset("giant")
+
+
+def test_the_readme_s_method_runs_as_it_stands_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert code is not None
+    (tmp_path / "push_apart.py").write_text(code[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(methods, "_entries", dict(methods._entries))
+    importlib.import_module("push_apart")
+    entry = methods["push-apart"]
+    image, text = torch.eye(2, 3), torch.eye(2, 3).flip(0)
+    step = Step({"forget": Features(image, text, torch.tensor(1.0))}, torch.tensor([1, 0]), 0.0)
+    assert entry.build(entry.parse({})).loss(step) == 0
+    before = entry.source_sha256
+    (tmp_path / "push_apart.py").write_text(code[1] + "\n# edited\n")
+    assert entry.source_sha256 != before
+
+
+def test_a_method_that_does_not_import_or_needs_what_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_methods").mkdir()
+    (tmp_path / "broken_methods" / "__init__.py").write_text("")
+    (tmp_path / "broken_methods" / "mine.py").write_text("@method('mine')\nclass Mine: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    broken: Registry[int] = Registry("method", "broken_methods")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"broken_methods/mine\.py: does not import .*'method' is not defined"):
+            broken.names()
+    with pytest.raises(UserError, match="needs 'forgot': choose from forget"):
+        method("mine", summary="", citation="")(type("Mine", (Method,), {"needs": ("forgot",)}))
+
+
+def test_the_readme_links_to_files_that_are_there() -> None:
+    root = Path(__file__).parents[1]
+    for page in [root / "README.md", root / "CONTRIBUTING.md", *root.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

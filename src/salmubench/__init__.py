@@ -1,7 +1,7 @@
 """SALMUBench: association-level unlearning in CLIP-style encoders, from fictitious people to a leaderboard.
 
-The six functions below are the whole public surface; each is also a verb of the command line. They are imported when
-first used, so that ``import salmubench`` costs nothing.
+The six functions below are the public surface; the verbs of the command line call these and others of the same kind.
+They are imported when first used, so that ``import salmubench`` costs nothing.
 """
 
 from importlib import import_module

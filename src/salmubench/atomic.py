@@ -12,6 +12,9 @@ from typing import Any
 
 from salmubench.errors import RunError, UserError
 
+OWNER_ALONE = 0o600
+"""How safetensors makes its files; results are for everyone on the machine to read, as other files are."""
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
@@ -27,6 +30,8 @@ def replacing(target: Path) -> Iterator[Path]:
         yield temporary
         if temporary.is_dir() and target.is_dir():
             shutil.rmtree(target)
+        if temporary.is_file() and temporary.stat().st_mode & 0o777 == OWNER_ALONE:
+            temporary.chmod(0o644)
         temporary.replace(target)
     except PermissionError as error:
         raise UserError(f"{target}: no permission to write here; choose another folder or mend its rights") from error

@@ -75,8 +75,13 @@ def demo(
     made = whole.demo(out, preset=preset, seed=seed)
     Console().print(table([read_report(path) for path in made.reports]))
     typer.echo(f"The report: {made.page.resolve()}")
-    if open_page and sys.stdout.isatty():
+    if open_page and sys.stdout.isatty() and _has_desktop():
         typer.launch(made.page.resolve().as_uri())
+
+
+def _has_desktop() -> bool:
+    """Whether a browser window can open: elsewhere a text browser might take the terminal over."""
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 @data_app.command("build")
@@ -280,7 +285,12 @@ def methods() -> None:
     """List the unlearning methods with their source and options."""
     from salmubench.unlearning.method import methods as registry
 
-    table = Table(Column("method", no_wrap=True), "what it does", "source", "options (--set)")
+    table = Table(
+        Column("method", no_wrap=True),
+        "what it does",
+        Column("source", overflow="fold"),
+        Column("options (--set)", overflow="fold"),
+    )
     for name in registry:
         entry = registry[name]
         options = "\n".join(f"{key}={meaning}" for key, meaning in entry.option_help().items())

@@ -6,6 +6,7 @@ run only opens the report, and a killed one goes on where it was.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from salmubench.atomic import sha256_file, write_json
+from salmubench.atomic import read_json, sha256_file, write_json
 from salmubench.dataset.manifest import read_manifest
 from salmubench.dataset.schema import FRAGILE_IDS_FILE
 from salmubench.dataset.splits import write_fragile
-from salmubench.encoders.encoder import WEIGHTS_FILE
+from salmubench.encoders.encoder import RECORD_FILE, WEIGHTS_FILE
 from salmubench.encoders.pretrain import train
 from salmubench.errors import UserError
 from salmubench.evaluation.metric import describe
@@ -150,6 +151,9 @@ def evaluated(
 
 
 def unlearned_and_evaluated(unlearning: dict[str, Any], out: Path, bounds: dict[str, Path], progress: Progress) -> Path:
-    """One method's run and its report."""
+    """One method's run and its report. A run of a method that has been edited since is made anew."""
+    record = unlearning["out"] / RECORD_FILE
+    if record.is_file() and read_json(record).get("method_sha256") != methods[unlearning["method"]].source_sha256:
+        shutil.rmtree(unlearning["out"])
     checkpoint = unlearn(**unlearning, progress=progress)
     return evaluated(checkpoint, unlearning["data"], out, unlearning["seed"], progress, bounds)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -43,8 +44,16 @@ _messages: Queue[Message] | None = None
 def _start_worker(messages: Queue[Message], threads: int) -> None:
     global _messages
     _messages = messages
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     # Before torch is imported: the pools of OpenMP and MKL are sized when they are first used.
     os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this worker when its parent is gone, however it went: nobody would take its result, and it would go on."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _run(job: Job) -> Any:

@@ -14,11 +14,11 @@ from rich.progress import (
     MofNCompleteColumn,
     ProgressColumn,
     Task,
-    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 from rich.text import Text
 
 Advance = Callable[[int], None]
@@ -39,15 +39,14 @@ def silent(description: str, total: int) -> Iterator[Advance]:
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f}/s" if speed else "", style="progress.data.speed")
+        return Text(f"{speed:,.0f}/s" if speed and speed >= 1 else "", style="progress.data.speed")
 
 
 def console_bars(console: Console) -> RichProgress:
     """The bars' look, for one bar or for several that run at once."""
     return RichProgress(
-        TextColumn("{task.description:<34}"),
-        BarColumn(bar_width=28),
-        TaskProgressColumn(),
+        TextColumn("{task.description}", table_column=Column(width=36, no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),

@@ -35,7 +35,11 @@ class Registry(Generic[T]):
         if not self._loaded:
             package = importlib.import_module(self.package)
             for module in pkgutil.iter_modules(package.__path__):
-                importlib.import_module(f"{self.package}.{module.name}")
+                try:
+                    importlib.import_module(f"{self.package}.{module.name}")
+                except Exception as error:
+                    where = f"{self.package.replace('.', '/')}/{module.name}.py"
+                    raise UserError(f"{where}: does not import ({type(error).__name__}: {error}); mend it") from error
             self._loaded = True
 
     def names(self) -> list[str]:
@@ -47,7 +51,7 @@ class Registry(Generic[T]):
         self._load()
         if name in self._entries:
             return self._entries[name]
-        near = difflib.get_close_matches(name, self._entries, n=3, cutoff=0.4)
+        near = difflib.get_close_matches(name, self._entries, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose from {', '.join(self.names())}"
         raise UserError(f"there is no {self.kind} {name!r}: {hint}")
 

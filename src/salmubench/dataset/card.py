@@ -18,6 +18,7 @@ from salmubench.dataset.schema import (
     IDENTITIES_FILE,
 )
 from salmubench.dataset.store import load_split, split_files
+from salmubench.errors import UserError
 
 VERSION = "1.0.0"
 LICENCE_LINKS = ("https://opensource.org/licenses/MIT", "https://creativecommons.org/licenses/by-sa/4.0/")
@@ -153,8 +154,10 @@ def write_cards(data: Path, *, facts: Mapping[str, Any] | None = None) -> list[P
         The files written.
 
     Raises:
-        UserError: a split is missing or damaged.
+        UserError: there is no data set folder, or a split is missing or damaged.
     """
+    if not any((data / name).is_dir() for name in _FOLDERS):
+        raise UserError(f"{data}: not a data set folder (no {' or '.join(_FOLDERS)} in it); check the path")
     if facts is None:
         manifest = read_manifest(data)
         facts = manifest.facts if manifest else {}

@@ -58,7 +58,7 @@ class MetricResult:
         extra: further headline numbers, e.g. ``{"R@1": 0.10}``.
         file_name: the picture of each outcome, shape (n,), str; empty if an outcome is not a data set row.
         identity_id: the person of each outcome, shape (n,), str ("" for nobody): the cluster of the bootstrap.
-        columns: further per-row columns for the sidecar, each of shape (n,), e.g. ``{"rank": ...}``.
+        columns: further per-row columns, each of shape (n,); the sidecar takes ``rank`` (int) and ``best`` (str).
     """
 
     value: float
@@ -80,7 +80,8 @@ class MetricSpec:
         sets: names of the benchmark's sets that it looks at.
         limits: smallest and largest possible value.
         version: grows when the definition changes, so that old and new numbers are never in one table.
-        official: (section, key, member) in the official evaluator's JSON, e.g. ``("efficacy", "1.1_RetFail", "MRR")``.
+        official: (section, key, member) in the official evaluator's JSON, e.g. ``("efficacy", "1.1_RetFail", "MRR")``;
+            None for a metric that it does not know.
         official_extra: further members, by name in ``MetricResult.extra``, e.g. ``{"R@1": "R@1"}``.
         order: its place in tables, 1 to 10 for the paper's own.
     """
@@ -90,8 +91,8 @@ class MetricSpec:
     target: Target
     sets: tuple[str, ...]
     limits: tuple[float, float]
-    official: tuple[str, str, str]
     order: int
+    official: tuple[str, str, str] | None = None
     version: int = 1
     official_extra: Mapping[str, str] = field(default_factory=dict)
 

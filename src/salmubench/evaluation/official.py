@@ -18,6 +18,8 @@ def write_official(report: Report, path: str | Path, *, reciprocal_ranks: Sequen
     """Writes a report in the official evaluator's form; a skipped metric is -1.0."""
     sections: dict[str, dict[str, dict[str, Any]]] = {"efficacy": {}, "utility": {}}
     for spec in describe():
+        if spec.official is None:
+            continue
         section, key, member = spec.official
         entry = report.metrics[spec.key]
         members: dict[str, Any] = {member: SKIPPED if entry.value is None else entry.value}
@@ -43,6 +45,8 @@ def read_official(path: str | Path) -> dict[str, dict[str, float | None]]:
         raise UserError(f"{path}: has no sections efficacy and utility; give a file of the official evaluator")
     numbers: dict[str, dict[str, float | None]] = {}
     for spec in describe():
+        if spec.official is None:
+            continue
         section, key, member = spec.official
         members = content[section].get(key) or {}
         numbers[spec.key] = {"value": _number(path, key, members, member)}

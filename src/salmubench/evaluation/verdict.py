@@ -117,7 +117,8 @@ def _knowledge_kept(report: Report, compromised: Report) -> float | None:
 
 def _words(reduction: float, inter: float, intra: float, knowledge: float | None) -> str:
     general = "was not measured" if knowledge is None else f"stands at {knowledge:.1%} of Compromised's"
+    leak = f"{reduction:.1%} of the leak is gone" if reduction >= 0 else f"the leak has grown by {-reduction:.1%}"
     return (
-        f"{reduction:.1%} of the leak is gone; the people held out stand at {inter:.0%} and the facts held out at "
+        f"{leak}; the people held out stand at {inter:.0%} and the facts held out at "
         f"{intra:.0%} of the way from Clean to Compromised; general knowledge {general}."
     )

@@ -15,7 +15,7 @@ from salmubench.atomic import replacing, write_text
 from salmubench.dataset.schema import SENSITIVE_SPLITS
 from salmubench.dataset.store import Benchmark, load_benchmark
 from salmubench.errors import UserError
-from salmubench.evaluation.report import Report, read_report
+from salmubench.evaluation.report import Report, Verdict, read_report
 from salmubench.reports import style
 from salmubench.reports.cosines import PANELS, Cosines, cosines
 from salmubench.reports.leak import find_leak, leak_figure
@@ -195,9 +195,7 @@ def _render(
         results=results,
         headline=headline_of(results),
         facts=_facts(results, benchmark),
-        labels=[
-            (label, MEANING[label], sum(run.verdict.label == label for run in cards if run.verdict)) for label in LABELS
-        ],
+        labels=[(label, MEANING[label], sum(_is(label, run.verdict) for run in cards)) for label in LABELS],
         cards=cards,
         aside=ASIDE,
         rows=rows,
@@ -209,6 +207,11 @@ def _render(
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         show_values=show_values,
     )
+
+
+def _is(label: str, verdict: Verdict | None) -> bool:
+    """Whether a run has this failure mode, be it the one that names it or another; or none at all."""
+    return verdict is not None and (label in verdict.failure_modes or label == verdict.label)
 
 
 def headline_of(results: Results) -> str:

@@ -81,7 +81,7 @@ def _draw(sets: Mapping[str, int], people: Mapping[str, int], width: float) -> C
     figure, axes = style.sheet(width, lower + depth + (4 if depth > 40 else 46))
     style.say(axes, 0, 3, f"Sensitive: {sensitive:,} pairs, all trained into Compromised", weight="bold")
     style.say(
-        axes, 0, lower - head + 3, f"Retained: {sets['retain_synth']:,} pairs, trained into both models", weight="bold"
+        axes, 0, lower - head + 3, f"Retained portraits: {sets['retain_synth']:,} pairs, in both models", weight="bold"
     )
     for tile in tiles:
         _tile(axes, tile, gap)

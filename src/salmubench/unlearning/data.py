@@ -57,6 +57,8 @@ class ForgetRetain:
     def __init__(self, data: str | Path) -> None:
         root = download(str(data))[0] if str(data).startswith(SCHEME) else Path(data)
         self._evaluation = root / "salmubench" if (root / "salmubench").is_dir() else root
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder; --data takes a data set folder")
         training = root / "salmu"
         self._forget: tuple[PairSet, PictureStore] = load_split(self._evaluation, "forget")
         self._synthetic = load_split(training if training.is_dir() else self._evaluation, "retain_synth")

@@ -6,15 +6,18 @@ Nothing else is needed: the command line, the help and the tests find the file b
 """
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Generic, Literal, TypeVar
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import torch
 from open_clip.loss import ClipLoss
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from salmubench.atomic import sha256_file
 from salmubench.errors import UserError
 from salmubench.registry import Registry
 
@@ -79,7 +82,7 @@ class Step:
         return self._get("retain_original")
 
 
-Options = TypeVar("Options")
+OptionsT = TypeVar("OptionsT")
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class NoOptions:
     """For a method that has nothing to set."""
 
 
-class Method(Generic[Options]):
+class Method(Generic[OptionsT]):
     """One unlearning method. Subclass, set ``needs``, write ``loss``; override a hook where needed.
 
     Attributes:
@@ -96,7 +99,7 @@ class Method(Generic[Options]):
 
     needs: Sequence[Need] = ()
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: OptionsT) -> None:
         self.options = options
 
     def start(self, model: nn.Module) -> None:
@@ -123,6 +126,14 @@ class MethodEntry:
     citation: str
     build: Callable[[Any], Method[Any]]
     options: type
+
+    @property
+    def source_sha256(self) -> str:
+        """SHA-256 of the file that the method stands in; empty for one that was typed into a notebook."""
+        try:
+            return sha256_file(Path(inspect.getfile(self.build)))
+        except (OSError, TypeError):
+            return ""
 
     def parse(self, settings: Mapping[str, str]) -> Any:
         """Turns ``--set key=value`` texts into the method's options.
@@ -164,6 +175,9 @@ def method(name: str, *, summary: str, citation: str, options: type = NoOptions)
     """
 
     def register(cls: M) -> M:
+        unknown = set(cls.needs) - set(get_args(Need))
+        if unknown:
+            raise UserError(f"method {name!r} needs {min(unknown)!r}: choose from {', '.join(get_args(Need))}")
         methods.add(name, MethodEntry(name, summary, citation, cls, options))
         return cls
 

@@ -24,9 +24,13 @@ LIBRARIES = ("salmubench", "torch", "open_clip_torch", "accelerate", "numpy", "p
 
 @dataclass(frozen=True)
 class Settings:
-    """All that determines a run's weights on a given machine. Two runs with equal settings are the same run."""
+    """All that determines a run's weights on a given machine. Two runs with equal settings are the same run.
+
+    ``method_sha256`` is that of the method's file: an edited method is another one.
+    """
 
     method: str
+    method_sha256: str
     options: Mapping[str, Any]
     budget: float
     learning_rate: float

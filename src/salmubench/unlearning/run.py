@@ -220,7 +220,8 @@ def unlearn(
     accelerator = _accelerator(device, precision)
     encoder = load_encoder(model, arch=arch, device=str(accelerator.device))
     settings = Settings(
-        method=method, options=asdict(parsed), budget=budget, learning_rate=learning_rate, batch_size=batch_size,
+        method=method, method_sha256=entry.source_sha256,
+        options=asdict(parsed), budget=budget, learning_rate=learning_rate, batch_size=batch_size,
         warmup_share=warmup_share, weight_decay=weight_decay, seed=seed, precision=precision,
         model_sha256=encoder.weights_sha256, data_sha256=pairs.fingerprint,
     )  # fmt: skip
