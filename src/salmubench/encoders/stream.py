@@ -105,7 +105,8 @@ class SeedBySample(wds.PipelineStage):  # type: ignore[misc]
         """Passes samples on, seeding before each."""
         for sample in source:
             seed = derive(self.seed, "augmentation", self.epoch.get_value(), sample["__key__"]) % 2**63
-            torch.manual_seed(seed)
+            # Not torch.manual_seed: where CUDA is not started, that keeps a stack trace of each call for good.
+            torch.default_generator.manual_seed(seed)
             random.seed(seed)
             yield sample
 
