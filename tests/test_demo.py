@@ -135,6 +135,13 @@ def test_the_verbs_take_each_other_s_output(tiny: Path, tmp_path: Path) -> None:
         (("train", "dirty", "--data", "d", "--out", "o"), "compromised"),
         (("data", "check", "nowhere"), "nowhere"),
         (("report", "nowhere.json", "--out", "o"), "nowhere.json"),
+        (("report", ".", "--out", "o"), "cannot be read"),
+        (("evaluate", "nowhere", "--data", "d", "--limit", "0"), "--limit"),
+        (("evaluate", "nowhere\n\x1b[31m", "--data", "d"), "nowhere"),
+        (("train", "clean", "--data", "d", "--out", "o", "--seed", "-1"), "--seed"),
+        (("frobnicate",), "frobnicate"),
+        (("demo", "--frob"), "--frob"),
+        (("compare", "[/x].json", "y.json"), "[/x].json"),
     ],
 )
 def test_a_users_mistake_is_one_sentence_and_exit_code_2(

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from open_clip_train.data import SharedEpoch
 
-from salmubench.atomic import read_json, sha256_file
+from salmubench.atomic import read_json, sha256_file, write_json
 from salmubench.dataset.manifest import read_manifest, write_manifest
+from salmubench.dataset.pictures import index_tar
 from salmubench.dataset.retain import CaptionedPicture, write_shards
 from salmubench.dataset.store import write_split
 from salmubench.encoders.encoder import WEIGHTS_FILE, load_encoder
@@ -160,6 +161,24 @@ def test_a_killed_training_ends_with_the_same_weights(world: Path, tmp_path: Pat
     assert not (tmp_path / "killed").exists()
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "killed")], check=True)
     assert sha256_file(tmp_path / "killed" / WEIGHTS_FILE) == sha256_file(tmp_path / "whole" / WEIGHTS_FILE)
+
+
+def test_a_picture_that_does_not_decode_ends_the_training(world: Path, micro: Preset, tmp_path: Path) -> None:
+    data = shutil.copytree(world, tmp_path / "data")
+    shard = data / "retain_real" / "00000.tar"
+    (first, *_), content = index_tar(shard), bytearray(shard.read_bytes())
+    span = first.members[first.picture_extension() or ""]
+    content[span.offset : span.offset + span.size] = bytes(span.size)
+    shard.write_bytes(content)
+    with pytest.raises(UserError, match=r"--data: 1 of \d+ training pairs"):
+        train("clean", data, tmp_path / "model", preset=micro, threads=1)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_record_that_is_none_is_refused(world: Path, micro: Preset, tmp_path: Path) -> None:
+    write_json(tmp_path / "training.json", [])
+    with pytest.raises(UserError, match="other settings"):
+        train("clean", world, tmp_path, preset=micro, threads=1)
 
 
 def test_a_folder_that_is_no_data_set_is_named(tmp_path: Path, micro: Preset) -> None:

@@ -121,6 +121,12 @@ def test_without_general_knowledge_the_rest_is_judged() -> None:
     assert "general knowledge was not measured" in verdict.words
 
 
+def test_reports_of_other_general_knowledge_are_refused() -> None:
+    mine = report("x", {}, general_knowledge="sha256:2")
+    with pytest.raises(UserError, match="--general-knowledge"):
+        judge(mine, CLEAN, COMPROMISED)
+
+
 @pytest.mark.parametrize("other", [{"data_revision": "sha256:2"}, {"sets": {"forget": 9}}])
 def test_reports_of_other_data_are_refused(other: dict[str, Any]) -> None:
     stranger = report("stranger", {"RetFail": 0.1}, **other)
@@ -203,6 +209,15 @@ def test_our_report_and_the_official_file_compare_in_any_mix(tmp_path: Path) -> 
 def test_old_and_new_versions_of_a_metric_are_never_in_one_table() -> None:
     with pytest.raises(UserError, match="has version 1 in 'old' and 2 in 'new'"):
         compare(report("old", FULL), report("new", FULL, version=2))
+
+
+def test_a_report_with_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
+    write_report(report("x", FULL), tmp_path / "x.json")
+    content = json.loads((tmp_path / "x.json").read_text())
+    content["metrics"]["ACS"]["value"] = float("nan")
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"metrics\.ACS\.value"):
+        compare(tmp_path / "x.json", tmp_path / "x.json")
 
 
 def test_a_file_that_is_neither_is_refused(tmp_path: Path) -> None:

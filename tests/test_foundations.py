@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salmubench.atomic import read_json, replacing, write_json
+from salmubench.atomic import alone, read_json, replacing, write_json
 from salmubench.errors import RunError, UserError
 from salmubench.evaluation.report import report_schema
 from salmubench.jobs import Job, Pool
@@ -68,6 +69,22 @@ def test_a_failed_write_is_one_sentence(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
 
+def test_a_file_in_the_way_is_the_user_s_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"x\.json: cannot be written here"):
+        write_json(tmp_path / "file" / "x.json", {})
+    with pytest.raises(UserError, match=r"file: cannot be written to"), alone(tmp_path / "file"):
+        pass
+
+
+def test_a_folder_is_filled_by_one_at_a_time(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with alone(out), pytest.raises(UserError, match="out: another process is writing here"), alone(out):
+        pass
+    with alone(out):
+        assert not list(out.iterdir())
+
+
 def test_not_a_number_is_refused_in_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "x.json", {"value": float("nan")})
@@ -75,9 +92,12 @@ def test_not_a_number_is_refused_in_json(tmp_path: Path) -> None:
 
 
 def test_broken_json_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text("{")
-    with pytest.raises(UserError, match=r"x\.json: not valid JSON"):
-        read_json(tmp_path / "x.json")
+    for content in ("{", "[" * 100_000):
+        (tmp_path / "x.json").write_text(content)
+        with pytest.raises(UserError, match=r"x\.json: not valid JSON"):
+            read_json(tmp_path / "x.json")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_json(tmp_path)
 
 
 def square(number: int, seconds: float, progress: Progress) -> tuple[int, int]:
@@ -97,6 +117,15 @@ def test_jobs_run_in_other_processes_and_keep_their_order() -> None:
         values = pool.run("squares", jobs)
     assert [value for value, _ in values] == [0, 1, 4]
     assert os.getpid() not in {process for _, process in values}
+
+
+def die(progress: Progress) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_sentence() -> None:
+    with Pool(2) as pool, pytest.raises(RunError, match=r"squaring: .*killed"):
+        pool.run("squaring", [Job("", die), Job("", square, {"number": 2, "seconds": 0.0})])
 
 
 def test_a_job_s_error_reaches_the_caller_as_it_is() -> None:

@@ -212,7 +212,7 @@ def test_a_folder_with_something_else_in_it_is_refused(micro: Preset, tmp_path: 
     with pytest.raises(UserError, match="something else than a data set"):
         build(micro, tmp_path, workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    with pytest.raises(UserError, match="something else than a data set"):
+    with pytest.raises(UserError, match=r"thesis\.tex: cannot be written to"):
         build(micro, tmp_path / "thesis.tex", workers=1)
 
 

@@ -197,6 +197,7 @@ def hostile_reports(world: World, folder: Path) -> list[Path]:
 
 def test_hostile_strings_stay_text(world: World, tmp_path: Path) -> None:
     page_path = build_site(hostile_reports(world, tmp_path), tmp_path / "site")
+    assert not re.search(r"(?<!\\)[<\[`]", (tmp_path / "site" / "table.md").read_text())
     page = Page(page_path)
     assert [tag for tag, _ in page.tags].count("script") == 1
     assert not [a for _, a in page.tags if any(name.startswith("on") for name in a)]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from salmubench.atomic import write_json
+from salmubench.dataset.manifest import write_manifest
 from salmubench.dataset.pictures import decode_picture
 from salmubench.dataset.schema import GENERIC_CAPTIONS_FILE, Row
 from salmubench.dataset.store import write_split
@@ -101,6 +102,15 @@ def test_damage_names_file_and_row(folder: Path, model: Path, tmp_path: Path) ->
     write_split(broken / "salmubench", "forget", rows("forget", FORGET))
     with pytest.raises(UserError, match=r"lacks the generic caption of forget_0"):
         unlearn("generic-captions", model, broken, tmp_path / "generic", **SMALL)
+
+
+def test_a_lost_shard_is_named(folder: Path, tmp_path: Path) -> None:
+    lacking = copy(folder, tmp_path / "data")
+    write_manifest(lacking, facts={})
+    shard = next((lacking / "retain_real").glob("*.tar"))
+    shard.unlink()
+    with pytest.raises(UserError, match=rf"{shard.name}: is missing"):
+        ForgetRetain(lacking)
 
 
 def test_pixels_are_what_evaluation_sees(folder: Path, model: Path) -> None:

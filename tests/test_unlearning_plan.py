@@ -77,6 +77,7 @@ def test_a_huge_retain_set_costs_nothing() -> None:
         ({"budget": 0}, "--budget 0"),
         ({"budget": float("nan")}, "--budget nan"),
         ({"budget": float("inf")}, "--budget inf"),
+        ({"budget": 1e300}, "at most 1000"),
         ({"batch_size": 1}, "--batch-size 1"),
         ({"forget": 1}, "forget set holds 1"),
         ({"retain": 7}, "lower --batch-size"),

@@ -267,10 +267,18 @@ def test_broken_weights_are_never_saved(
     assert not (out / "open_clip_model.safetensors").exists()
 
 
-def test_a_damaged_state_is_refused(folder: Path, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"PK damaged", b"junk", b""])
+def test_a_damaged_state_is_refused(content: bytes, folder: Path, model: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "state.pt").write_bytes(b"PK damaged")
+    (tmp_path / "out" / "state.pt").write_bytes(content)
     with pytest.raises(UserError, match=r"state\.pt: not a training state .*remove it"):
+        unlearn("finetuning", model, folder, tmp_path / "out", **SMALL)
+
+
+def test_a_damaged_record_is_refused(folder: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "record.json").write_text("[]")
+    with pytest.raises(UserError, match=r"record\.json: not the record of an unlearning run"):
         unlearn("finetuning", model, folder, tmp_path / "out", **SMALL)
 
 

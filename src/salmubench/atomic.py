@@ -1,5 +1,10 @@
-"""Files that are either whole or not there: write to a temporary name beside the target, then rename."""
+"""Files that are either whole or not there: write to a temporary name beside the target, then rename.
 
+And folders that one process at a time fills.
+"""
+
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +19,9 @@ from salmubench.errors import RunError, UserError
 
 OWNER_ALONE = 0o600
 """How safetensors makes its files; results are for everyone on the machine to read, as other files are."""
+
+_WRONG_PLACE = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP}
+"""Errors that stay however often one runs again: something is in the way, or the place takes no such file."""
 
 
 @contextmanager
@@ -35,9 +43,9 @@ def replacing(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     except PermissionError as error:
         raise UserError(f"{target}: no permission to write here; choose another folder or mend its rights") from error
-    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-        raise UserError(f"{target}: a file or folder is in the way ({error.strerror}); choose another path") from error
     except OSError as error:
+        if error.errno in _WRONG_PLACE:
+            raise UserError(f"{target}: cannot be written here ({error.strerror}); choose another path") from error
         raise RunError(
             f"{target}: could not be written ({error.strerror or error}); free some space and run again"
         ) from error
@@ -47,6 +55,31 @@ def replacing(target: Path) -> Iterator[Path]:
         else:
             with suppress(OSError):  # what matters has been raised
                 temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Holds ``folder``, made if it is not there, for this process; a process that ends, however it does, lets go.
+
+    Raises:
+        UserError: another process holds it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to ({error.strerror}); choose another --out") from error
+    try:
+        with suppress(OSError):  # a file system without locks: as before there were any
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{folder}: another process is writing here; wait until it has ended, or choose another --out"
+                ) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_text(target: Path, text: str) -> None:

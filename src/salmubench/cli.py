@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -339,8 +340,9 @@ def _explain(error: Exception) -> int:
         words, code = str(error), error.exit_code
     elif hasattr(error, "format_message"):  # typer's own: an unknown verb or flag, a value that does not fit
         words, code = f"{error.format_message().rstrip('.')}; see --help", 2
-    elif isinstance(error, OSError) and error.filename is not None:
-        words, code = f"{error.filename}: {error.strerror}; mend the path, its rights or its disk and run again", 1
+    elif isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
+        where = "the disk" if error.filename is None else error.filename
+        words, code = f"{where}: {error.strerror}; mend the path, its rights or its disk and run again", 1
     else:
         words, code = f"{type(error).__name__}: {error} (a defect of ours; --debug shows where)", 1
     printable = "".join(letter if letter.isprintable() else " " for letter in words)

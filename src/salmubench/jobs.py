@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.managers import SyncManager
 from queue import Queue
 from typing import Any
 
@@ -44,16 +45,21 @@ _messages: Queue[Message] | None = None
 def _start_worker(messages: Queue[Message], threads: int) -> None:
     global _messages
     _messages = messages
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     # Before torch is imported: the pools of OpenMP and MKL are sized when they are first used.
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
-def _end_with(parent: int) -> None:
+def end_with_parent() -> None:
     """Ends this worker when its parent is gone, however it went: nobody would take its result, and it would go on."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run(job: Job) -> Any:
@@ -88,7 +94,8 @@ class Pool:
         self.workers = workers or min(2, cores())
         self.threads = max(1, cores() // self.workers)
         context = multiprocessing.get_context("spawn")  # a forked process would inherit torch's locked thread pools
-        self._manager = context.Manager()
+        self._manager = SyncManager(ctx=context)
+        self._manager.start(end_with_parent)
         self._messages: Queue[Message] = self._manager.Queue()
         self._pool = ProcessPoolExecutor(self.workers, context, _start_worker, (self._messages, self.threads))
 

@@ -7,6 +7,7 @@ write safetensors only; ``.bin`` and ``.pt`` are read with ``weights_only=True``
 import difflib
 import json
 import logging
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,7 @@ from huggingface_hub import hf_hub_download
 from numpy.typing import NDArray
 from open_clip.pretrained import download_pretrained_from_hf
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -238,10 +240,17 @@ def save_checkpoint(model: nn.Module, config: dict[str, Any], folder: str | Path
         model: the open_clip model.
         config: ``{"model_cfg": ..., "preprocess_cfg": ...}``, e.g. ``Encoder.config`` or ``checkpoint_config(...)``.
         folder: made if it is not there. The weights come first: a folder with a configuration is complete.
+
+    Raises:
+        RunError: the disk is full or fails.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with replacing(Path(folder) / WEIGHTS_FILE) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    target = Path(folder) / WEIGHTS_FILE
+    with replacing(target) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise RunError(f"{target}: could not be written ({error}); free some space and run again") from error
     write_json(Path(folder) / CONFIG_FILE, config)
 
 
@@ -306,7 +315,8 @@ def _build(source: _Source, device: torch.device) -> tuple[Any, Callable[[Image.
     root.setLevel(logging.ERROR)  # open_clip would warn of random weights, which we replace at once
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(source.model, load_weights=False)
-        open_clip.load_checkpoint(model, str(source.weights), weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols
+            open_clip.load_checkpoint(model, str(source.weights), weights_only=True)
     except Exception as error:  # safetensors, pickle, zip and state-dict errors have no common class
         reason = " ".join(str(error).split())[:200]
         raise UserError(

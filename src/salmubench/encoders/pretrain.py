@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ import open_clip
 import open_clip_train.main as engine
 import torch
 
-from salmubench.atomic import read_json, replacing, write_json
+from salmubench.atomic import alone, read_json, replacing, write_json
 from salmubench.dataset.manifest import check_sizes, read_manifest
 from salmubench.dataset.retain import CaptionedPicture, shard_sizes, write_shards
 from salmubench.dataset.store import load_split
@@ -92,24 +93,25 @@ def train(
     if _is_finished(out, settings):
         shutil.rmtree(work, ignore_errors=True)
         return out
-    _same_settings_or_fresh(work, settings)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    started = time.perf_counter()
-    shards = training_shards(which, data, work / "shards")
-    arguments = engine_arguments(scale, shards, work, seed)
-    _run_engine(arguments, scale, shards, work, seed, f"training {which}", progress)
-    record = {
-        "schema": 1,
-        "settings": settings,
-        "retain_pairs": shards.retain_pairs,
-        "sensitive_pairs": shards.sensitive_pairs,
-        "arguments": [argument for argument in arguments if not argument.startswith(("--train-data=", "--logs="))],
-        "versions": {"torch": torch.__version__, "open_clip": open_clip.__version__},
-        "run": {"seconds": round(time.perf_counter() - started, 1), "threads": torch.get_num_threads()},
-    }
-    _publish(work, scale, out, record)
-    shutil.rmtree(work)
+    with alone(work):
+        _same_settings_or_fresh(work, settings)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        started = time.perf_counter()
+        shards = training_shards(which, data, work / "shards")
+        arguments = engine_arguments(scale, shards, work, seed)
+        _run_engine(arguments, scale, shards, work, seed, f"training {which}", progress)
+        record = {
+            "schema": 1,
+            "settings": settings,
+            "retain_pairs": shards.retain_pairs,
+            "sensitive_pairs": shards.sensitive_pairs,
+            "arguments": [argument for argument in arguments if not argument.startswith(("--train-data=", "--logs="))],
+            "versions": {"torch": torch.__version__, "open_clip": open_clip.__version__},
+            "run": {"seconds": round(time.perf_counter() - started, 1), "threads": torch.get_num_threads()},
+        }
+        _publish(work, scale, out, record)
+        shutil.rmtree(work)
     return out
 
 
@@ -135,7 +137,8 @@ def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
     """
     record = out / TRAINING_FILE
     if record.is_file():
-        if read_json(record)["settings"] != settings:
+        content = read_json(record)
+        if not isinstance(content, dict) or content.get("settings") != settings:
             raise UserError(f"{out}: holds a model of other settings; choose another --out or remove it")
         return True
     begun = out.with_name(f".{out.name}-training").exists()
@@ -147,8 +150,9 @@ def _is_finished(out: Path, settings: dict[str, Any]) -> bool:
 def _same_settings_or_fresh(work: Path, settings: dict[str, Any]) -> None:
     """Keeps a killed run's folder only where it was made for the same settings."""
     marker = work / "settings.json"
-    if work.exists() and (not marker.is_file() or read_json(marker) != settings):
-        shutil.rmtree(work)
+    if not marker.is_file() or read_json(marker) != settings:
+        for stale in work.iterdir():  # not the folder, which is held
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
     if not marker.is_file():
         write_json(marker, settings)
 
@@ -256,7 +260,18 @@ def _run_engine(
 
         members = {"create_model_and_transforms": channels_last, "get_data": woven_data, "setup_logging": _log_to_file}
         with _replaced(engine, **members):
-            status = engine.main(arguments)
+            try:
+                status = engine.main(arguments)
+            except tarfile.TarError as error:
+                raise UserError(
+                    f"{error.args[-1]}: not a readable tar; build the data set again or run `salmubench data check`"
+                ) from error
+            except RuntimeError as error:
+                if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+                    raise
+                raise RunError(
+                    f"{work}: the training state could not be written; free some space and run again"
+                ) from error
     if status:
         raise RunError(f"{work}: open_clip_train ended with {status}; its log is {work / 'run' / 'out.log'}")
 

@@ -19,7 +19,7 @@ from open_clip_train.data import DataInfo, SharedEpoch, detshuffle2
 from torch import Tensor
 from webdataset.filters import _shuffle, _to_tuple
 
-from salmubench.errors import RunError
+from salmubench.errors import RunError, UserError
 from salmubench.seeds import derive
 
 Sample = dict[str, Any]
@@ -41,6 +41,9 @@ class WovenShards(wds.PipelineStage):  # type: ignore[misc]
             ``sensitive_per_retain * retain samples`` sensitive ones; repeats them where that is more than there are.
         seed: seed of both orders.
         epoch: open_clip_train's shared epoch counter.
+
+    Attributes:
+        given: samples of the pass at work that were handed on so far.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class WovenShards(wds.PipelineStage):  # type: ignore[misc]
         self.sensitive_per_retain = sensitive_per_retain
         self.seed = seed
         self.epoch = epoch
+        self.given = 0
 
     def _shuffled(self, urls: Sequence[str], purpose: str, lap: int = 0) -> Iterator[Sample]:
         seed = derive(self.seed, "training order", purpose, lap) % 2**31
@@ -80,13 +84,16 @@ class WovenShards(wds.PipelineStage):  # type: ignore[misc]
     def run(self, *_: object) -> Iterator[Sample]:
         """One pass over this worker's retain shards."""
         sensitive = self._endless_sensitive()
-        given = 0
+        self.given = ridden = 0
         for position, sample in enumerate(self._shuffled(self.retain, "retain"), start=1):
+            self.given += 1
             yield sample
             # The small constant keeps 3 * (1/3) from falling short of 1.
             due = int(position * self.sensitive_per_retain + 1e-6)
-            yield from ({**extra, RIDER: True} for extra in islice(sensitive, due - given))
-            given = due
+            for extra in islice(sensitive, due - ridden):
+                self.given += 1
+                yield {**extra, RIDER: True}
+            ridden = due
 
 
 class SeedBySample(wds.PipelineStage):  # type: ignore[misc]
@@ -109,6 +116,32 @@ class SeedBySample(wds.PipelineStage):  # type: ignore[misc]
             torch.default_generator.manual_seed(seed)
             random.seed(seed)
             yield sample
+
+
+class NothingLost(wds.PipelineStage):  # type: ignore[misc]
+    """Ends the training where a pass lost samples: open_clip_train drops a picture that does not decode with no more
+    than a line in its log, and the model would be one of fewer pairs than its record says.
+    """
+
+    def __init__(self, source: WovenShards) -> None:
+        super().__init__()
+        self.source = source
+
+    def run(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+        """Passes samples on, counting.
+
+        Raises:
+            UserError: a picture did not decode, or lacks its caption.
+        """
+        count = 0
+        for sample in samples:
+            count += 1
+            yield sample
+        if count != self.source.given:
+            raise UserError(
+                f"--data: {self.source.given - count} of {self.source.given} training pairs have a picture that does "
+                "not decode or no caption; `salmubench data check` names the first, mend it or build the data again"
+            )
 
 
 class RetainBatches(wds.PipelineStage):  # type: ignore[misc]
@@ -167,5 +200,6 @@ def weave(
         source,
         SeedBySample(source.seed, epoch),
         *between,
+        NothingLost(source),
         RetainBatches(batch_size, epoch, handed_out),
     ]

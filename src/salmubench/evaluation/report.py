@@ -18,7 +18,7 @@ class MetricEntry(BaseModel):
     Further headline numbers of a metric (RetFail's ``R@1``) stand beside ``value`` under their own name.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     value: float | None
     interval: tuple[float, float] | None = None
@@ -31,7 +31,7 @@ class MetricEntry(BaseModel):
 class Verdict(BaseModel):
     """What a method did, judged between the Clean and the Compromised bound (rule: ``evaluation/verdict.py``)."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     label: Label
     failure_modes: list[FailureMode]

@@ -83,6 +83,11 @@ def require_same_data(provenance: Provenance, other: Report) -> None:
     """
     theirs = other.provenance
     if _measured(provenance) != _measured(theirs):
+        if (theirs.data_revision, theirs.sets) == (provenance.data_revision, provenance.sets):
+            raise UserError(
+                f"the report {other.name!r} was measured on other general knowledge than this one; evaluate both anew "
+                "with the same --general-knowledge"
+            )
         raise UserError(
             f"the report {other.name!r} was measured on other data ({_data(theirs)}) than this one "
             f"({_data(provenance)}); evaluate both on the same data with the same --limit"

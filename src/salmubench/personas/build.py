@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from salmubench.atomic import read_json, replacing, write_json
+from salmubench.atomic import alone, read_json, replacing, write_json
 from salmubench.dataset.card import write_cards
 from salmubench.dataset.retain import CaptionedPicture, write_classification, write_shards
 from salmubench.dataset.schema import (
@@ -293,15 +293,16 @@ def build(
         "association_split": association_split,
         "world": asdict(scale.world),
     }
-    _open_folder(out, settings)
-    if (out / MANIFEST_FILE).is_file():
-        return out
-    plan = _plan(scale.world, seed, association_split)
-    total = sum(map(len, plan.splits.values())) + len(plan.general) + len(plan.held_out)
-    with studio(workers or cores()) as render, progress("drawing people and icons", total) as advance:
-        _write_evaluation(out / "salmubench", plan, render, advance)
-        _write_general(out, plan, render, advance)
-    _write_training(out / "salmu", out / "salmubench")
-    write_cards(out, facts=settings)
-    write_manifest(out, facts={**settings, "counts": _counts(plan), "licences": [portraits.LICENCE, icons.LICENCE]})
+    with alone(out):
+        _open_folder(out, settings)
+        if (out / MANIFEST_FILE).is_file():
+            return out
+        plan = _plan(scale.world, seed, association_split)
+        total = sum(map(len, plan.splits.values())) + len(plan.general) + len(plan.held_out)
+        with studio(workers or cores()) as render, progress("drawing people and icons", total) as advance:
+            _write_evaluation(out / "salmubench", plan, render, advance)
+            _write_general(out, plan, render, advance)
+        _write_training(out / "salmu", out / "salmubench")
+        write_cards(out, facts=settings)
+        write_manifest(out, facts={**settings, "counts": _counts(plan), "licences": [portraits.LICENCE, icons.LICENCE]})
     return out

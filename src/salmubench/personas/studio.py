@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 from salmubench.errors import RunError
+from salmubench.jobs import end_with_parent
 
 Task = Callable[[], bytes]
 """Draws one picture; it must pickle, so it is a ``functools.partial`` over a function of a module."""
@@ -34,7 +35,7 @@ def studio(workers: int) -> Iterator[Render]:
     if workers == 1:
         yield lambda tasks: (task() for task in tasks)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent)
 
     def render(tasks: Iterable[Task]) -> Iterator[bytes]:
         remaining, pending = iter(tasks), deque[Future[list[bytes]]]()

@@ -1,5 +1,6 @@
 """The results as a Markdown table, for a README or an issue."""
 
+import re
 from collections.abc import Sequence
 
 from salmubench.evaluation.report import Report
@@ -17,7 +18,7 @@ def markdown(reports: Sequence[Report]) -> str:
     columns = [*results.efficacy, *results.utility]
     best = {column.key: results.best(column) for column in columns}
     lines = [
-        ["run", "verdict", *(plain(column.key, 24) for column in columns)],
+        ["run", "verdict", *(_literal(plain(column.key, 24)) for column in columns)],
         ["---", "---", *("---:" for _ in columns)],
     ]
     for run in results.everything:
@@ -26,9 +27,12 @@ def markdown(reports: Sequence[Report]) -> str:
             f"**{text}**" if run not in results.bounds and run.report.name in best[column.key] else text
             for text, column in zip(numbers, columns, strict=True)
         ]
-        lines.append([run.name, ", ".join(run.verdict.failure_modes) or "forgets" if run.verdict else "", *marked])
-    return "".join(f"| {' | '.join(_cell(text) for text in line)} |\n" for line in lines)
+        lines.append(
+            [_literal(run.name), ", ".join(run.verdict.failure_modes) or "forgets" if run.verdict else "", *marked]
+        )
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|")
+def _literal(text: str) -> str:
+    """Text from outside that Markdown shows as it is: no cell, link, picture or HTML of its own."""
+    return re.sub(r"([\\`*_\[\]<>|!])", r"\\\1", text)

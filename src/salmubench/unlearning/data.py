@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salmubench.dataset.hub import SCHEME, download
+from salmubench.dataset.manifest import check_sizes, read_manifest
 from salmubench.dataset.pictures import index_tar, read_spans
 from salmubench.dataset.retain import SIZES_FILE, shard_sizes
 from salmubench.dataset.schema import GENERIC_CAPTIONS_FILE
@@ -60,6 +61,10 @@ class ForgetRetain:
         if not root.is_dir():
             raise UserError(f"{root}: no such folder; --data takes a data set folder")
         training = root / "salmu"
+        manifest = read_manifest(root)
+        if manifest is not None:
+            for folder in (training.name, "retain_real"):  # not the evaluation folder, which holds the holdouts
+                check_sizes(root, manifest, folder)
         self._forget: tuple[PairSet, PictureStore] = load_split(self._evaluation, "forget")
         self._synthetic = load_split(training if training.is_dir() else self._evaluation, "retain_synth")
         self._shards = _count_shards(root / "retain_real")

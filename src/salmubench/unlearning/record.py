@@ -64,6 +64,8 @@ def is_finished(out: Path, settings: Settings) -> bool:
     if not (out / RECORD_FILE).exists():
         return False
     record = read_json(out / RECORD_FILE)
+    if not isinstance(record, dict):
+        raise UserError(f"{out / RECORD_FILE}: not the record of an unlearning run; remove it or run again")
     settings.require_same(record, out)
     weights = out / WEIGHTS_FILE
     return weights.exists() and sha256_file(weights) == record.get("weights_sha256")

@@ -20,6 +20,7 @@ from open_clip_train.scheduler import cosine_lr
 from torch import nn
 from torch.optim import AdamW
 
+from salmubench.atomic import alone
 from salmubench.encoders.encoder import (
     FOLDER_PREFIX,
     RECORD_FILE,
@@ -228,16 +229,17 @@ def unlearn(
     if is_finished(out, settings):
         (out / STATE_FILE).unlink(missing_ok=True)
         return out
-    _claim(out, model)
-    plan = make_plan(pairs.size("forget"), pairs.size("retain"), budget=budget, batch_size=batch_size, seed=seed)
-    built = entry.build(parsed)
-    # As in evaluation: cuDNN neither picks its algorithm by the batch nor rounds float32 to TF32.
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=precision != "fp32"):
-        with accelerator.autocast():
-            source = FeatureSource(pairs, plan, built.needs, encoder, scratch=out, progress=progress)
-        loop = Loop(built, settings, encoder.model, source, accelerator, out)
-        loop.run(checkpoint_seconds=checkpoint_seconds, progress=progress)
-    _publish(loop, entry, encoder, {"model": str(model), "data": str(data)})
+    with alone(out):
+        _claim(out, model)
+        plan = make_plan(pairs.size("forget"), pairs.size("retain"), budget=budget, batch_size=batch_size, seed=seed)
+        built = entry.build(parsed)
+        # As in evaluation: cuDNN neither picks its algorithm by the batch nor rounds float32 to TF32.
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=precision != "fp32"):
+            with accelerator.autocast():
+                source = FeatureSource(pairs, plan, built.needs, encoder, scratch=out, progress=progress)
+            loop = Loop(built, settings, encoder.model, source, accelerator, out)
+            loop.run(checkpoint_seconds=checkpoint_seconds, progress=progress)
+        _publish(loop, entry, encoder, {"model": str(model), "data": str(data)})
     return out
 
 

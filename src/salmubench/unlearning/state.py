@@ -1,7 +1,6 @@
 """The training state on disk: written atomically, loaded without running code, resumed to the same bytes."""
 
 import json
-import pickle
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from salmubench.atomic import replacing, write_text
-from salmubench.errors import UserError
+from salmubench.errors import RunError, UserError
 from salmubench.unlearning.record import Settings
 
 STATE_FILE = "state.pt"
@@ -30,7 +29,10 @@ def save_state(
         "optimizer": optimizer.state_dict(),
     }
     with replacing(out / STATE_FILE) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # torch's own word for a full disk
+            raise RunError(f"{out / STATE_FILE}: could not be written; free some space and run again") from error
 
 
 def load_state(out: Path, settings: Settings, model: nn.Module, optimizer: Optimizer) -> tuple[int, float]:
@@ -48,7 +50,7 @@ def load_state(out: Path, settings: Settings, model: nn.Module, optimizer: Optim
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = json.loads(state["settings"])
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+    except Exception as error:  # whatever torch makes of a broken file: struct.error, zip, pickle and type errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: not a training state ({reason}); remove it to start the run over") from error
     settings.require_same(found, out)
