@@ -116,18 +116,26 @@ def read_shards(folder: Path) -> Iterator[CaptionedPicture]:
     if not shards:
         raise UserError(f"{folder}: holds no webdataset shard (*.tar); point to the folder of the shards")
     for shard in shards:
-        samples = index_tar(shard)
-        extensions: list[str] = []
-        for sample in samples:
-            extension = sample.picture_extension()
-            if extension is None or "txt" not in sample.members:
-                raise UserError(f"{shard}, sample {sample.key}: needs a picture and a .txt; build the shard again")
-            extensions.append(extension)
-        named = list(zip(samples, extensions, strict=True))
-        contents = read_spans(shard, [sample.members[part] for sample, image in named for part in (image, "txt")])
-        for sample, extension in named:
-            image, text = next(contents), next(contents)
-            yield CaptionedPicture(sample.key, image, text.decode(), extension)
+        yield from read_pairs(shard, index_tar(shard))
+
+
+def read_pairs(shard: Path, samples: Sequence[TarSample]) -> Iterator[CaptionedPicture]:
+    """The pairs of some samples of a shard, as ``index_tar`` lists them; the file is opened once.
+
+    Raises:
+        UserError: the shard is damaged, or a sample lacks its picture or caption.
+    """
+    extensions: list[str] = []
+    for sample in samples:
+        extension = sample.picture_extension()
+        if extension is None or "txt" not in sample.members:
+            raise UserError(f"{shard}, sample {sample.key}: needs a picture and a .txt; build the shard again")
+        extensions.append(extension)
+    named = list(zip(samples, extensions, strict=True))
+    contents = read_spans(shard, [sample.members[part] for sample, image in named for part in (image, "txt")])
+    for sample, extension in named:
+        image, text = next(contents), next(contents)
+        yield CaptionedPicture(sample.key, image, text.decode(), extension)
 
 
 def write_classification(

@@ -1,7 +1,7 @@
 """Reads and writes the official layout: parquet splits with their side files, from a folder or from the hub."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -81,7 +81,10 @@ class PairSet:
 
     def subset(self, name: str, keep: Iterable[bool]) -> "PairSet":
         """The pairs where ``keep`` holds, in the same order."""
-        rows = [row for row, kept in enumerate(keep) if kept]
+        return self.take(name, [row for row, kept in enumerate(keep) if kept])
+
+    def take(self, name: str, rows: Sequence[int]) -> "PairSet":
+        """The pairs at ``rows``, in that order."""
         return PairSet(
             name,
             self.picture[rows],

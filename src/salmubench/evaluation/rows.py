@@ -13,14 +13,7 @@ def rows(benchmark: Benchmark, name: str) -> PairSet | Skip:
     pairs = benchmark.sets.get(name)
     if pairs is None or len(pairs) == 0:
         return Skip(f"the data have no rows of the set {name}")
-    order = sorted(range(len(pairs)), key=pairs.file_name.__getitem__)
-    return PairSet(
-        name=pairs.name,
-        picture=pairs.picture[order],
-        text=tuple(pairs.text[row] for row in order),
-        identity_id=tuple(pairs.identity_id[row] for row in order),
-        file_name=tuple(pairs.file_name[row] for row in order),
-    )
+    return pairs.take(pairs.name, sorted(range(len(pairs)), key=pairs.file_name.__getitem__))
 
 
 def labels(pairs: PairSet) -> dict[str, Any]:

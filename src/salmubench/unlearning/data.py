@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from salmubench.dataset.hub import SCHEME, download
 from salmubench.dataset.manifest import check_sizes, read_manifest
-from salmubench.dataset.pictures import index_tar, read_spans
-from salmubench.dataset.retain import SIZES_FILE, shard_sizes
+from salmubench.dataset.pictures import index_tar
+from salmubench.dataset.retain import SIZES_FILE, read_pairs, shard_sizes
 from salmubench.dataset.schema import GENERIC_CAPTIONS_FILE
 from salmubench.dataset.sides import read_generic_captions
 from salmubench.dataset.store import PairSet, PictureStore, load_split
@@ -149,12 +149,9 @@ def _split_pairs(split: tuple[PairSet, PictureStore], rows: Rows, start: int) ->
 
 def _shard_pairs(shard: Path, rows: Rows, start: int) -> Iterator[Pair]:
     samples = index_tar(shard)
-    for row in map(int, rows):
-        if row - start >= len(samples):
-            raise UserError(f"{shard}: holds {len(samples)} pairs, fewer than {SIZES_FILE} says; build it again")
-        sample = samples[row - start]
-        extension, where = sample.picture_extension(), f"{shard}, sample {sample.key}"
-        if extension is None or "txt" not in sample.members:
-            raise UserError(f"{where}: needs a picture and a .txt; build the shard again")
-        image, text = read_spans(shard, [sample.members[extension], sample.members["txt"]])
-        yield Pair(row, f"retain_real/{shard.name}/{sample.key}", image, text.decode(), where)
+    if rows[-1] - start >= len(samples):  # rows ascend
+        raise UserError(f"{shard}: holds {len(samples)} pairs, fewer than {SIZES_FILE} says; build it again")
+    pairs = read_pairs(shard, [samples[row - start] for row in rows])
+    for row, pair in zip(map(int, rows), pairs, strict=True):
+        name, where = f"retain_real/{shard.name}/{pair.key}", f"{shard}, sample {pair.key}"
+        yield Pair(row, name, pair.image, pair.text, where)
