@@ -9,8 +9,9 @@ from PIL import Image
 
 from salmubench.dataset.schema import Row
 from salmubench.dataset.store import Benchmark, load_split, write_split
+from salmubench.encoders.checkpoint import load_encoder, save_checkpoint
 from salmubench.encoders.embeddings import embed
-from salmubench.encoders.encoder import Encoder, load_encoder, save_checkpoint
+from salmubench.encoders.encoder import Encoder
 from salmubench.errors import UserError
 
 torch.set_num_threads(1)

@@ -21,7 +21,7 @@ from salmubench.dataset.manifest import read_manifest, write_manifest
 from salmubench.dataset.pictures import index_tar
 from salmubench.dataset.retain import CaptionedPicture, write_shards
 from salmubench.dataset.store import write_split
-from salmubench.encoders.encoder import WEIGHTS_FILE, load_encoder
+from salmubench.encoders.checkpoint import WEIGHTS_FILE, load_encoder
 from salmubench.encoders.pretrain import engine_arguments, train, training_shards
 from salmubench.encoders.stream import RetainBatches, SeedBySample, WovenShards
 from salmubench.errors import UserError

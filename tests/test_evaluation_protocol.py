@@ -18,7 +18,7 @@ from open_clip.zero_shot_classifier import build_zero_shot_classifier
 from salmubench.atomic import sha256_file, write_json
 from salmubench.dataset.splits import write_fragile
 from salmubench.dataset.store import load_benchmark
-from salmubench.encoders.encoder import WEIGHTS_FILE, load_encoder, save_checkpoint
+from salmubench.encoders.checkpoint import WEIGHTS_FILE, load_encoder, save_checkpoint
 from salmubench.errors import UserError
 from salmubench.evaluation.metric import describe
 from salmubench.evaluation.official import read_official

@@ -12,7 +12,7 @@ from salmubench.dataset.manifest import write_manifest
 from salmubench.dataset.pictures import decode_picture
 from salmubench.dataset.schema import GENERIC_CAPTIONS_FILE, Row
 from salmubench.dataset.store import write_split
-from salmubench.encoders.encoder import load_encoder
+from salmubench.encoders.checkpoint import load_encoder
 from salmubench.errors import UserError
 from salmubench.progress import silent
 from salmubench.unlearning.batches import PixelTransform

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import salmubench.unlearning.methods as methods_package
-from salmubench.encoders.encoder import load_encoder
+from salmubench.encoders.checkpoint import load_encoder
 from salmubench.errors import RunError, UserError
 from salmubench.progress import Advance
 from salmubench.unlearning.method import methods

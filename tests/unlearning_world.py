@@ -15,7 +15,7 @@ from salmubench.atomic import write_json
 from salmubench.dataset.retain import CaptionedPicture, write_shards
 from salmubench.dataset.schema import GENERIC_CAPTIONS_FILE, Row
 from salmubench.dataset.store import write_split
-from salmubench.encoders.encoder import save_checkpoint
+from salmubench.encoders.checkpoint import save_checkpoint
 from salmubench.seeds import generator
 
 MODEL = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from salmubench.dataset.store import load_benchmark
-    from salmubench.encoders.encoder import load_encoder
+    from salmubench.encoders.checkpoint import load_encoder
     from salmubench.encoders.pretrain import train
     from salmubench.evaluation.compare import compare
     from salmubench.evaluation.protocol import evaluate
@@ -22,7 +22,7 @@ _HOMES = {
     "compare": "salmubench.evaluation.compare",
     "evaluate": "salmubench.evaluation.protocol",
     "load_benchmark": "salmubench.dataset.store",
-    "load_encoder": "salmubench.encoders.encoder",
+    "load_encoder": "salmubench.encoders.checkpoint",
     "train": "salmubench.encoders.pretrain",
     "unlearn": "salmubench.unlearning.run",
 }

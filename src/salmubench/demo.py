@@ -18,7 +18,7 @@ from salmubench.atomic import read_json, sha256_file, write_json
 from salmubench.dataset.manifest import read_manifest
 from salmubench.dataset.schema import FRAGILE_IDS_FILE
 from salmubench.dataset.splits import write_fragile
-from salmubench.encoders.encoder import RECORD_FILE, WEIGHTS_FILE
+from salmubench.encoders.checkpoint import RECORD_FILE, WEIGHTS_FILE
 from salmubench.encoders.pretrain import train
 from salmubench.errors import UserError
 from salmubench.evaluation.metric import describe

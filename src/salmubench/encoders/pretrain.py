@@ -25,7 +25,7 @@ from salmubench.atomic import alone, read_json, replacing, write_json
 from salmubench.dataset.manifest import check_sizes, read_manifest
 from salmubench.dataset.retain import CaptionedPicture, shard_sizes, write_shards
 from salmubench.dataset.store import load_split
-from salmubench.encoders.encoder import WEIGHTS_FILE, save_checkpoint
+from salmubench.encoders.checkpoint import WEIGHTS_FILE, save_checkpoint
 from salmubench.encoders.stream import WovenShards, weave
 from salmubench.errors import RunError, UserError
 from salmubench.presets import Preset

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from salmubench.atomic import replacing
 from salmubench.dataset.store import Benchmark, load_benchmark
+from salmubench.encoders.checkpoint import load_encoder
 from salmubench.encoders.embeddings import Embeddings, embed
-from salmubench.encoders.encoder import Encoder, load_encoder
+from salmubench.encoders.encoder import Encoder
 from salmubench.errors import UserError
 from salmubench.evaluation.bootstrap import interval
 from salmubench.evaluation.metric import MetricResult, MetricSpec, Pictures, Skip, Texts, describe, metrics

@@ -18,7 +18,8 @@ import torch
 from salmubench.atomic import read_json
 from salmubench.dataset.schema import HOLDOUT_SPLITS
 from salmubench.dataset.store import Benchmark, GeneralKnowledge
-from salmubench.encoders.encoder import FOLDER_PREFIX, RECORD_FILE, Encoder
+from salmubench.encoders.checkpoint import FOLDER_PREFIX, RECORD_FILE
+from salmubench.encoders.encoder import Encoder
 from salmubench.errors import UserError
 from salmubench.evaluation.report import Provenance
 

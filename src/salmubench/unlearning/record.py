@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from salmubench.atomic import read_json, replacing, sha256_file, write_json
-from salmubench.encoders.encoder import RECORD_FILE, WEIGHTS_FILE
+from salmubench.encoders.checkpoint import RECORD_FILE, WEIGHTS_FILE
 from salmubench.errors import UserError
 
 ROWS_FILE = "rows.parquet"

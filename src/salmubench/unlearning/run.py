@@ -21,14 +21,8 @@ from torch import nn
 from torch.optim import AdamW
 
 from salmubench.atomic import alone
-from salmubench.encoders.encoder import (
-    FOLDER_PREFIX,
-    RECORD_FILE,
-    WEIGHTS_FILE,
-    Encoder,
-    load_encoder,
-    save_checkpoint,
-)
+from salmubench.encoders.checkpoint import FOLDER_PREFIX, RECORD_FILE, WEIGHTS_FILE, load_encoder, save_checkpoint
+from salmubench.encoders.encoder import Encoder
 from salmubench.errors import RunError, UserError
 from salmubench.progress import Progress, silent
 from salmubench.seeds import derive

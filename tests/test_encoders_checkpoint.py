@@ -12,7 +12,8 @@ from PIL import Image
 
 from salmubench.atomic import sha256_file
 from salmubench.dataset.pictures import decode_picture
-from salmubench.encoders.encoder import Encoder, checkpoint_config, load_encoder, save_checkpoint
+from salmubench.encoders.checkpoint import checkpoint_config, load_encoder, save_checkpoint
+from salmubench.encoders.encoder import Encoder
 from salmubench.errors import RunError, UserError
 
 torch.set_num_threads(1)
