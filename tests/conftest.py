@@ -1,5 +1,6 @@
 """A micro world that many tests share: the real build at the smallest scale that fills every set."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,14 @@ MICRO = Preset(
     ),
     unlearning=Unlearning(budget=1, learning_rate=1e-4, batch_size=8),
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps embeddings out of the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SALMUBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -133,3 +133,33 @@ def test_bad_shards_are_refused(tmp_path: Path):
     (tmp_path / "sizes.json").write_text('["00000.tar"]')
     with pytest.raises(UserError, match=r"sizes.json: must map"):
         shard_sizes(tmp_path)
+
+
+@pytest.mark.parametrize("label", ["cls", "cls.txt"])
+@pytest.mark.parametrize("form", ["webp", "JPEG", "png"])
+def test_classification_sets_as_they_are_found(tmp_path: Path, form: str, label: str):
+    """What webdataset itself writes, as clip_benchmark's export does; without a count of the shards; CRLF lines."""
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(stream, form.upper())
+    (tmp_path / "test").mkdir()
+    for shard in range(11):
+        with webdataset.TarWriter(str(tmp_path / "test" / f"{shard}.tar")) as writer:
+            writer.write({"__key__": f"s{shard:07d}", form: stream.getvalue(), label: f"{shard}\n".encode()})
+    huge = "tench, " * 2000
+    (tmp_path / "classnames.txt").write_bytes(b"\r\n".join([*(b"class %d" % n for n in range(10)), huge.encode(), b""]))
+    (tmp_path / "zeroshot_classification_templates.txt").write_bytes(b"a photo of a {c}.\r\nart of {c}\r\n")
+
+    knowledge, sources = read_classification(tmp_path)
+
+    assert knowledge.label.tolist() == list(range(11)), "by number: 2.tar before 10.tar"
+    assert (knowledge.class_names[3], knowledge.class_names[10]) == ("class 3", huge)
+    assert knowledge.templates == ("a photo of a {c}.", "art of {c}")
+    assert PictureStore(sources).read(4) == stream.getvalue()
+
+
+def test_a_classification_set_without_shards(tmp_path: Path):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "classnames.txt").write_text("cat\n")
+    (tmp_path / "zeroshot_classification_templates.txt").write_text("a {c}\n")
+    with pytest.raises(UserError, match=r"test: holds no shard"):
+        read_classification(tmp_path)

@@ -189,15 +189,69 @@ def test_official_variants_are_read(own: Path):
     assert dict(zip(retained.file_name, benchmark.pictures.stream(retained.picture), strict=True)) == images
 
 
-def test_real_rows(tmp_path: Path):
+def _official(folder: Path, kind: str) -> None:
+    """The four real rows as an official folder of each split's kind; what is not known of the person is made up."""
     captions = json.loads((REAL_ROWS / "captions.json").read_text())
-    rows = [
-        Row((REAL_ROWS / name).read_bytes(), entry["caption"], "00011747", name) for name, entry in captions.items()
-    ]
-    write_split(tmp_path, "forget", rows)
-    pairs, store = load_split(tmp_path, "forget")
-    assert pairs.text[1] == "Fatime Fossi lives in Douala"
-    assert store.read(1) == rows[1].image
+    names = list(captions)
+    splits = {"forget": names[:2], "holdout_association": names[2:3], "holdout_identity": names[3:], "retain_synth": []}
+    (folder / "data").mkdir(parents=True)
+    for split, members in splits.items():
+        texts = [captions[name]["caption"] for name in members] or ["a woman at a desk", "a woman outdoors"]
+        images = [(REAL_ROWS / name).read_bytes() for name in members or names[:2]]
+        files = members or ["00011747_101_ar-1.00.jpg", "00000001_101_ar-1.33.jpg"]
+        who = ["00011747" for _ in members] or ["00011747", None]
+        columns = {"image": [], "text": pa.array(texts), "identity_id": pa.array(who, pa.string()), "file_name": files}
+        columns |= {"caption_id": list(range(len(texts))), "score": [0.5 for _ in texts]}
+        if kind == "struct":
+            columns["image"] = [{"bytes": image, "path": name} for image, name in zip(images, files, strict=True)]
+        elif kind == "bytes":
+            columns["image"] = pa.array(images, pa.large_binary())
+            columns["text"] = columns["text"].cast(pa.large_string())
+            columns["identity_id"] = pa.array([None if w is None else int(w) for w in who], pa.float64())
+        elif kind == "paths beside the parquet":
+            columns["image"] = pa.array([f"pictures/{name}" for name in files]).dictionary_encode()
+            columns["text"] = columns["text"].cast(pa.string_view())
+            columns["identity_id"] = pa.array([None if w is None else int(w) for w in who], pa.int64())
+        else:
+            columns["image"] = [str(folder / "data" / "pictures" / name) for name in files]
+        (folder / "data" / "pictures").mkdir(exist_ok=True)
+        for name, image in zip(files, images, strict=True):
+            (folder / "data" / "pictures" / name).write_bytes(image)
+        for part in range(len(files)):
+            name = f"{split}-{part}" if len(files) > 1 else split
+            pq.write_table(pa.table(columns).slice(part, 1), folder / "data" / f"{name}.parquet")
+    for unknown in ("forget_target", "forget_target-0", "holdout-0", "retain_synth2"):
+        (folder / "data" / f"{unknown}.parquet").write_bytes(b"not even parquet")
+    facts = {"name": "Fatime Fossi", "city": "Douala", "job": "?", "blood type": "?", "phone": "+237 57483907"}
+    facts |= {
+        "emails": ["ffossi@mailhub.com"],
+        "iban": "CM98 7411 9112 4845 5134 71",
+        "credit card": "?",
+        "passport": "?",
+    }
+    write_json(folder / IDENTITIES_FILE, {"00011747": facts})
+    write_json(folder / CAPTIONS_FILE, captions)
+    write_json(folder / GENERIC_CAPTIONS_FILE, dict.fromkeys(captions, "a woman"))
+    write_json(folder / "fragile_set_ids.json", ["00000001_101_ar-1.33.jpg"])
+    write_json(folder / "fragile_set_all_similarities.json", {"00000001_101_ar-1.33.jpg": 0.1})
+
+
+@pytest.mark.parametrize("kind", ["struct", "bytes", "paths beside the parquet", "absolute paths"])
+def test_real_rows_in_the_official_layout(tmp_path: Path, kind: str):
+    _official(tmp_path / "salmubench-512 (données)", kind)
+    benchmark = load_benchmark(tmp_path / "salmubench-512 (données)")
+    assert {name: len(pairs) for name, pairs in benchmark.sets.items()} == {
+        "forget": 2, "holdout_association": 1, "holdout_identity": 1, "retain_synth": 2, "forget_association": 2,
+        "forget_identity": 0, "retain_joint": 1, "retain_joint_evaluated": 1, "retain_disjoint": 1, "fragile_set": 1,
+    }  # fmt: skip
+    for split in ("forget", "holdout_association", "holdout_identity"):
+        pairs = benchmark.sets[split]
+        assert set(pairs.identity_id) == {"00011747"}
+        for name, text, picture in zip(pairs.file_name, pairs.text, pairs.picture, strict=True):
+            assert benchmark.captions[name].caption == text
+            assert benchmark.pictures.read(int(picture)) == (REAL_ROWS / name).read_bytes()
+    assert benchmark.identities["00011747"]["phone_number"] == "+237 57483907"
+    assert benchmark.sets["retain_synth"].identity_id == ("00011747", None)
 
 
 def test_the_hub_from_its_cache(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -254,9 +308,38 @@ SPOILT = {
         "forget-.*column 'text' is missing",
     ),
     "an odd column": (
-        lambda f: _spoil_column(f, "forget", lambda t: t.set_column(2, "identity_id", pa.array(range(len(t))))),
-        "forget-.*'identity_id' holds int64",
+        lambda f: _spoil_column(f, "forget", lambda t: t.set_column(2, "identity_id", pa.array([True] * len(t)))),
+        "forget-.*'identity_id' holds bool",
     ),
+    "half a number": (
+        lambda f: _spoil_column(f, "forget", lambda t: t.set_column(2, "identity_id", pa.array([1.5] * len(t)))),
+        "forget-.*row 0: the identity_id 1.5 is no identity",
+    ),
+    "numbers of nobody": (
+        lambda f: _spoil_column(f, "forget", lambda t: t.set_column(2, "identity_id", pa.array([77] * len(t)))),
+        f"{IDENTITIES_FILE}: lacks the identity '00000077'",
+    ),
+    "numbers for pictures": (
+        lambda f: _spoil_column(f, "forget", lambda t: t.set_column(0, "image", pa.array(range(len(t))))),
+        "forget-.*'image' holds int64, not pictures",
+    ),
+    "a null file name": (
+        lambda f: _spoil_column(f, "forget", lambda t: t.set_column(3, "file_name", pa.nulls(len(t), pa.string()))),
+        "forget-.*row 0: 'file_name' is null",
+    ),
+    "a file name twice": (
+        lambda f: rewrite(f, "forget", lambda rows: [*rows, rows[4]]),
+        "forget-.*row 38: .* stands in the split 'forget' already",
+    ),
+    "a pointer for parquet": (
+        lambda f: (f / f"data/forget{PART}").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n"),
+        "forget-.*: a git-lfs pointer",
+    ),
+    "a pointer for JSON": (
+        lambda f: (f / CAPTIONS_FILE).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n"),
+        f"{CAPTIONS_FILE}: a git-lfs pointer",
+    ),
+    "an empty file": (lambda f: (f / f"data/forget{PART}").write_bytes(b""), "forget-.*not a whole parquet"),
     "a null caption": (lambda f: _spoil_column(f, "forget", _null_caption), "forget-.*row 3: 'text' is null"),
     "no rows": (lambda f: rewrite(f, "holdout_identity", lambda rows: []), "'holdout_identity' has no rows"),
     "cut parquet": (lambda f: _truncate(f / f"data/forget{PART}"), "forget-.*not a whole parquet"),
@@ -325,3 +408,6 @@ def test_a_row_without_its_picture_is_named(tmp_path: Path):
 def test_no_data_set_at_all(tmp_path: Path):
     with pytest.raises(UserError, match="no data set here"):
         load_benchmark(tmp_path)
+    (tmp_path / "file.parquet").write_text("x")
+    with pytest.raises(UserError, match=r"file\.parquet: is a file; --data takes the folder"):
+        load_benchmark(tmp_path / "file.parquet")

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from salmubench.evaluation import bootstrap, similarity
-from salmubench.evaluation.bootstrap import interval
+from salmubench.evaluation import similarity
 from salmubench.evaluation.similarity import exact_ranks, nearest, row_cosines
 
 
@@ -38,10 +38,10 @@ def naive_ranks(queries, targets, candidates, target_id, candidate_id) -> list[i
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32), rows=st.integers(1, 20), count=st.integers(0, 20), width=st.integers(2, 9),
-    block=st.sampled_from([1, 17, 1 << 20]), data=st.data(),
+    block=st.sampled_from([1, 17, 1 << 20]), threads=st.integers(1, 4), data=st.data(),
 )  # fmt: skip
 def test_exact_ranks_are_those_of_plain_loops(  # type: ignore[no-untyped-def]
-    seed: int, rows: int, count: int, width: int, block: int, data
+    seed: int, rows: int, count: int, width: int, block: int, threads: int, data
 ) -> None:
     """Some candidates are one of the targets again (to be dropped), some only have a target's embedding (a tie)."""
     rng = np.random.default_rng(seed)
@@ -51,7 +51,7 @@ def test_exact_ranks_are_those_of_plain_loops(  # type: ignore[no-untyped-def]
     for place in range(count):
         if data.draw(st.booleans()):
             candidates[place] = targets[rng.integers(rows)]
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, threadpool_limits(threads, "blas"):
         patch.setattr(similarity, "BLOCK", block)
         rank, best = exact_ranks(queries, targets, candidates, target_id, candidate_id)
     assert rank.tolist() == naive_ranks(queries, targets, candidates, target_id, candidate_id)
@@ -60,10 +60,7 @@ def test_exact_ranks_are_those_of_plain_loops(  # type: ignore[no-untyped-def]
             naive_cosine(queries[row], candidates[place]) if candidate_id[place] != target_id[row] else -math.inf
             for place in range(count)
         ]
-        if rank[row] == 1:
-            assert best[row] == -1
-        else:
-            assert scores[best[row]] == pytest.approx(max(scores), abs=1e-6)
+        assert best[row] == (-1 if rank[row] == 1 else scores.index(max(scores)))
 
 
 def test_captions_with_one_embedding_tie_whatever_the_matrix_product_rounds_to() -> None:
@@ -88,6 +85,7 @@ def test_candidates_within_rounding_are_told_apart() -> None:
     assert (rank[0], best[0]) == (2, 0)
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32), rows=st.integers(1, 30), width=st.integers(1, 9), block=st.sampled_from([1, 16, 4096])
 )
@@ -100,62 +98,36 @@ def test_row_cosines_and_nearest(seed: int, rows: int, width: int, block: int) -
     assert cosines.dtype == np.float64
     np.testing.assert_allclose(cosines, [naive_cosine(x, y) for x, y in zip(a, b, strict=True)], atol=1e-12)
     for row, place in enumerate(found):
-        assert naive_cosine(a[row], b[place]) == pytest.approx(max(naive_cosine(a[row], y) for y in b), abs=1e-6)
+        scores = [naive_cosine(a[row], y) for y in b]
+        assert place == scores.index(max(scores))
 
 
-def naive_interval(outcomes: list[float], people: list[str], rng: np.random.Generator) -> tuple[float, float]:
-    clusters = [[x for x, who in zip(outcomes, people, strict=True) if who == p] for p in sorted(set(people) - {""})]
-    clusters += [[x] for x, who in zip(outcomes, people, strict=True) if who == ""]
-    means = []
-    for _ in range(1000):
-        values = [x for place in rng.integers(len(clusters), size=len(clusters)) for x in clusters[place]]
-        means.append(math.fsum(values) / len(values))
-    means.sort()
-    bounds = []
-    for share in (0.025, 0.975):
-        place = share * 999
-        low = math.floor(place)
-        bounds.append(means[low] + (place - low) * (means[low + 1] - means[low]))
-    return bounds[0], bounds[1]
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    seed=st.integers(0, 2**32),
-    people=st.lists(st.sampled_from(["", "a", "b", "c", "d"]), min_size=2, max_size=15),
-    block=st.sampled_from([1, 100, 1 << 22]),
-)
-def test_intervals_are_those_of_plain_loops(seed: int, people: list[str], block: int) -> None:
-    people[0] = ""
-    outcomes = np.random.default_rng(seed).random(len(people))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bootstrap, "BLOCK", block)
-        found = interval(outcomes, np.array(people), np.random.default_rng(seed))
-    expected = naive_interval(outcomes.tolist(), people, np.random.default_rng(seed))
-    assert found == pytest.approx(expected, abs=1e-9)
-
-
-def test_one_person_has_no_interval() -> None:
-    assert interval(np.arange(9.0), np.array(["a"] * 9), np.random.default_rng(0)) is None
-    assert interval(np.array([1.0]), None, np.random.default_rng(0)) is None
-
-
-def test_rows_of_one_person_count_as_one_observation() -> None:
-    """Each person's 50 rows agree: the interval must be as wide as that of 20 observations, not of 1,000."""
-    outcomes = np.repeat(np.random.default_rng(1).random(20), 50)
-    people = np.repeat([f"p{number}" for number in range(20)], 50)
-    low, high = interval(outcomes, people, np.random.default_rng(0)) or (0, 0)
-    alone = interval(outcomes, None, np.random.default_rng(0)) or (0, 0)
-    assert low < outcomes.mean() < high
-    assert (high - low) / (alone[1] - alone[0]) == pytest.approx(math.sqrt(50), rel=0.15)
-
-
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
-    covered = 0
-    for seed in range(200):
-        rng = np.random.default_rng(seed)
-        people = rng.normal(0.3, 1.0, 40)
-        outcomes = np.repeat(people, 3) + rng.normal(0, 0.5, 120)
-        low, high = interval(outcomes, np.repeat([f"{p}" for p in range(40)], 3), rng) or (0, 0)
-        covered += low <= 0.3 <= high
-    assert 0.88 <= covered / 200 <= 0.98
+@pytest.mark.parametrize("width", [7, 300])
+def test_neither_threads_nor_blocks_move_a_bit_of_a_collapsed_model(width: int) -> None:
+    """All embeddings lie within rounding of one another: float32 products alone would give noise as ranks."""
+    rng = np.random.default_rng(0)
+    middle = unit(rng, 1, width)
+    drawn = [unit(rng, count, width) for count in (60, 60, 30)]
+    queries, targets, candidates = (
+        (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
+        for near in (middle + 1e-4 * noise for noise in drawn)
+    )
+    candidates[15:] = candidates[:15]
+    results = []
+    for block, threads in ((1, 1), (999, 2), (1 << 20, 1), (4096, 4)):
+        with pytest.MonkeyPatch.context() as patch, threadpool_limits(threads, "blas"):
+            patch.setattr(similarity, "BLOCK", block)
+            results.append(
+                (
+                    *exact_ranks(queries, targets, candidates, np.arange(60), np.arange(100, 130)),
+                    nearest(queries, candidates),
+                )
+            )
+    for result in results[1:]:
+        for first, other in zip(results[0], result, strict=True):
+            np.testing.assert_array_equal(first, other)
+    rank, best, found = results[0]
+    assert rank.tolist() == naive_ranks(queries, targets, candidates, np.arange(60), np.arange(100, 130))
+    assert found.max() < 15  # the first of equals
+    assert len(set(rank.tolist())) > 5
+    np.testing.assert_array_equal(best, np.where(rank > 1, found, -1))

@@ -1,24 +1,31 @@
 """Every metric against a naive oracle in plain Python loops, through its inputs and its function, on random worlds."""
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
-from salmubench.dataset.pictures import PictureStore
-from salmubench.dataset.schema import FIELDS, CaptionInfo
-from salmubench.dataset.store import Benchmark, GeneralKnowledge, PairSet
-from salmubench.evaluation.metric import MetricResult, Pictures, Skip, Texts, describe, metrics
-from salmubench.evaluation.metrics.acs import mismatch
-from salmubench.seeds import derive, generator
+from metrics_world import (
+    DIMENSION,
+    cosine,
+    filled,
+    mean,
+    random_benchmark,
+    rows_of,
+    run,
+    run_inputs,
+    vector,
+    worlds,
+)
+from salmubench.cli import app
+from salmubench.dataset.store import Benchmark, PairSet
+from salmubench.errors import UserError
+from salmubench.evaluation.metric import Pictures, Skip, Texts, configure, describe, metrics
+from salmubench.seeds import generator
 
 KEYS = [
     "RetFail",
@@ -32,7 +39,6 @@ KEYS = [
     "VisIdInt",
     "FragSim",
 ]
-DIMENSION = 6
 PAIR_METRICS = {
     "AssocStr": "forget",
     "InterIdSim": "holdout_identity",
@@ -40,90 +46,6 @@ PAIR_METRICS = {
     "VisIdInt": "retain_joint_evaluated",
     "FragSim": "fragile_set",
 }
-
-Vector = list[float]
-
-
-def vector(*names: str | int) -> NDArray[np.float32]:
-    """The stand-in encoder: a random unit vector that the name alone decides."""
-    values = generator(0, "test", *names).standard_normal(DIMENSION)
-    return (values / np.linalg.norm(values)).astype(np.float32)
-
-
-def random_benchmark(seed: int, people: int, per_person: int, disjoint: int, repeats: bool) -> Benchmark:
-    """People 0..people-1 in forget (every second one also held out by half), with captions that may repeat."""
-    rng = np.random.default_rng(seed)
-    count = 0
-
-    def pairs(name: str, identities: list[str | None], text: Callable[[int], str]) -> PairSet:
-        nonlocal count
-        picture = rng.permutation(np.arange(count, count + len(identities)))
-        count += len(identities)
-        names = tuple(f"{name}-{row}.jpg" for row in rng.permutation(len(identities)))
-        return PairSet(name, picture, tuple(map(text, range(len(identities)))), tuple(identities), names)
-
-    ids = [f"{person:08d}" for person in range(people)]
-    owners = [who for who in ids for _ in range(per_person)]
-    half = [who for who in owners if int(who) % 2]
-    wording = (lambda row: f"fact {row // 2}") if repeats else (lambda row: f"fact {row}")
-    sets = {
-        "forget": pairs("forget", list(owners), wording),
-        "holdout_association": pairs("holdout_association", list(half), lambda row: f"other {row}"),
-        "holdout_identity": pairs("holdout_identity", ["99999999"] * 5, lambda row: f"stranger {row}"),
-        "retain_joint_evaluated": pairs("retain_joint_evaluated", list(ids), lambda row: f"a person {row % 3}"),
-        "retain_disjoint": pairs(
-            "retain_disjoint", [None] * disjoint, lambda row: "fact 0" if repeats and not row else f"scene {row}"
-        ),
-    }
-    sets["forget_identity"] = sets["forget"].subset("forget_identity", (int(str(w)) % 2 == 0 for w in owners))
-    sets["fragile_set"] = sets["retain_disjoint"].subset("fragile_set", (row % 2 == 0 for row in range(disjoint)))
-    identities = {who: {"name": f"Name {int(who) // 3}", **{f: f"{f} of {who}" for f in FIELDS}} for who in ids}
-    fields = {file: FIELDS[row % 8] for row, file in enumerate(sets["forget"].file_name)}
-    general = GeneralKnowledge(
-        picture=np.arange(count, count + 12), label=rng.integers(4, size=12),
-        class_names=tuple("abcd"), templates=("a photo of {c}.", "{c}", "{c} drawn"),
-    )  # fmt: skip
-    captions = {file: CaptionInfo(field, "") for file, field in fields.items()}
-    return Benchmark(Path("data"), "sha256:0", "pair", PictureStore(()), sets, identities, captions, {}, general)
-
-
-worlds = st.builds(
-    random_benchmark,
-    seed=st.integers(0, 2**32),
-    people=st.integers(2, 7),
-    per_person=st.integers(2, 5),
-    disjoint=st.integers(1, 9),
-    repeats=st.booleans(),
-)
-
-
-def run(key: str, benchmark: Benchmark) -> MetricResult:
-    inputs = metrics[key].inputs(benchmark)
-    assert not isinstance(inputs, Skip), inputs.reason
-    return metrics[key](**filled(inputs))
-
-
-def filled(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    def fill(value: Any) -> Any:
-        if isinstance(value, Pictures):
-            return np.array([vector("picture", int(number)) for number in value.index])
-        return np.array([vector("text", text) for text in value.text]) if isinstance(value, Texts) else value
-
-    return {name: fill(value) for name, value in inputs.items()}
-
-
-def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    return math.fsum(float(x) * float(y) for x, y in zip(a, b, strict=True))
-
-
-def rows_of(pairs: PairSet) -> list[tuple[str, str, str | None, NDArray[np.float32]]]:
-    """(file name, caption, identity, picture embedding), by file name."""
-    rows = zip(pairs.file_name, pairs.text, pairs.identity_id, map(int, pairs.picture), strict=True)
-    return [(file, text, who, vector("picture", number)) for file, text, who, number in sorted(rows)]
-
-
-def mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def test_the_papers_ten_metrics_are_there_in_its_order() -> None:
@@ -140,9 +62,11 @@ def test_every_metric_keeps_its_contract(key: str, benchmark: Benchmark) -> None
     assert result.value == pytest.approx(mean(result.outcomes.tolist()), abs=1e-12)
     assert result.outcomes.dtype == np.float64
     assert spec.limits[0] - 1e-6 <= result.outcomes.min() <= result.outcomes.max() <= spec.limits[1] + 1e-6
-    for column in (result.file_name, result.identity_id, *result.columns.values()):
+    for column in (result.file_name, result.identity_id, *result.columns.values(), *result.extra.values()):
         assert column is None or len(column) == len(result.outcomes)
-    assert set(spec.official_extra) == set(result.extra)
+    assert set(spec.official_extra) <= set(result.extra)
+    assert result.file_name is not None
+    assert key == "ACS" or len({*result.file_name}) == len(result.outcomes)
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -159,7 +83,8 @@ def test_the_order_of_stored_rows_changes_nothing(key: str) -> None:
     again = replace(benchmark, sets={name: shuffled(pairs) for name, pairs in benchmark.sets.items()})
     first, second = run(key, benchmark), run(key, again)
     assert first.value == second.value
-    np.testing.assert_array_equal(first.outcomes, second.outcomes)
+    for one, other in zip(first.numbers().values(), second.numbers().values(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -214,7 +139,20 @@ def test_retfail(benchmark: Benchmark, size: int) -> None:
     assert result.columns["rank"].tolist() == ranks
     assert result.columns["best"].tolist() == best
     assert result.value == pytest.approx(mean([1 / rank for rank in ranks]), abs=1e-6)
-    assert result.extra["R@1"] == pytest.approx(mean([float(rank == 1) for rank in ranks]), abs=1e-6)
+    assert result.extra["R@1"].tolist() == [float(rank == 1) for rank in ranks]
+    for rank, (_, true, _, picture) in zip(ranks, rows_of(benchmark.sets["forget"]), strict=True):
+        scores = [cosine(picture, vector("text", text)) for text in (true, *distractors)]
+        assert rank == 1 + sum(score > scores[0] for score in scores), "a kept distractor that is the caption ties"
+
+
+def test_options_of_the_draws() -> None:
+    benchmark = random_benchmark(0, 30, 40, 1100, False)
+    drawn_with = {seed: run_inputs("RetFail", benchmark, seed=seed)["distractor"].text for seed in (42, 7)}
+    assert drawn_with[42] != drawn_with[7]
+    assert {*drawn_with[7]} < {*benchmark.sets["forget"].text, *benchmark.sets["retain_disjoint"].text}
+    wrong = [run_inputs("ACS", benchmark, seed=seed) for seed in (42, 7)]
+    assert wrong[0]["permutation"].tolist() != wrong[1]["permutation"].tolist()
+    assert wrong[0]["split_seed"] != wrong[1]["split_seed"]
 
 
 def test_retfail_draws_a_thousand_of_each_set() -> None:
@@ -226,108 +164,25 @@ def test_retfail_draws_a_thousand_of_each_set() -> None:
     assert inputs["distractor"].text == tuple(captions)
 
 
-def logistic_regression(x: Vector, y: list[int]) -> Callable[[float], int]:
-    """Minimises w^2 / 2 + sum of log losses by Newton's method; one feature and an intercept."""
-    w, b = 0.0, 0.0
-    for _ in range(50):
-        p = [1 / (1 + math.exp(-(w * value + b))) for value in x]
-        gw = w + math.fsum((q - t) * value for q, t, value in zip(p, y, x, strict=True))
-        gb = math.fsum(q - t for q, t in zip(p, y, strict=True))
-        hww = 1 + math.fsum(q * (1 - q) * value * value for q, value in zip(p, x, strict=True))
-        hwb = math.fsum(q * (1 - q) * value for q, value in zip(p, x, strict=True))
-        hbb = math.fsum(q * (1 - q) for q in p)
-        determinant = hww * hbb - hwb * hwb
-        w, b = w - (hbb * gw - hwb * gb) / determinant, b - (hww * gb - hwb * gw) / determinant
-    return lambda value: int(w * value + b > 0)
-
-
-@settings(max_examples=25, deadline=None)
-@given(benchmark=worlds)
-def test_acs(benchmark: Benchmark) -> None:
-    rows = rows_of(benchmark.sets["forget"])
-    inputs = metrics["ACS"].inputs(benchmark)
-    if len(rows) < 4:
-        assert isinstance(inputs, Skip)
-        return
-    assert not isinstance(inputs, Skip)
-    permutation = inputs["permutation"].tolist()
-    assert sorted(permutation) == list(range(len(rows)))
-    assert all(rows[other][1] != rows[row][1] for row, other in enumerate(permutation))
-    x = [cosine(picture, vector("text", text)) for _, text, _, picture in rows]
-    x += [cosine(rows[row][3], vector("text", rows[other][1])) for row, other in enumerate(permutation)]
-    y = [1] * len(rows) + [0] * len(rows)
-    train, test = train_test_split(
-        list(range(len(y))), test_size=0.5, stratify=y, random_state=derive(42, "ACS", "split") % 2**32
-    )
-    assert sum(y[row] for row in test) * 2 in (len(test) - 1, len(test), len(test) + 1)
-    predict = logistic_regression([x[row] for row in train], [y[row] for row in train])
-    hits = [float(predict(x[row]) == y[row]) for row in sorted(test)]
-    result = run("ACS", benchmark)
-    assert result.outcomes.tolist() == hits
-    assert result.value == pytest.approx(mean(hits), abs=1e-6)
-    assert result.file_name is not None
-    assert result.file_name.tolist() == [rows[row % len(rows)][0] for row in sorted(test)]
-
-
-@given(sizes=st.lists(st.integers(1, 6), min_size=2, max_size=12), seed=st.integers(0, 2**32))
-def test_mismatched_pairs_never_hold_a_rows_own_caption(sizes: list[int], seed: int) -> None:
-    sizes[0] = min(sizes[0], sum(sizes[1:]))
-    largest = max(sizes)
-    sizes += [1] * max(0, 2 * largest - sum(sizes))
-    captions = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
-    permutation = mismatch(captions, np.random.default_rng(seed))
-    assert sorted(permutation.tolist()) == list(range(len(captions)))
-    assert not np.any(captions[permutation] == captions)
-
-
-def test_mismatched_pairs_reach_every_other_caption_alike() -> None:
-    counts = np.zeros((5, 5))
-    for seed in range(2000):
-        counts[np.arange(5), mismatch(np.arange(5), np.random.default_rng(seed))] += 1
-    assert np.all(np.diag(counts) == 0)
-    np.testing.assert_allclose(counts[~np.eye(5, dtype=bool)], 500, rtol=0.2)
-
-
-def test_acs_of_separable_and_of_constant_cosines() -> None:
-    inputs = metrics["ACS"].inputs(random_benchmark(0, 6, 5, 3, False))
-    assert not isinstance(inputs, Skip)
-    arrays = filled(inputs)
-    rows = len(arrays["permutation"])
-    basis = np.eye(rows, dtype=np.float32)
-    assert metrics["ACS"](**arrays | {"picture": basis, "text": basis}).value == 1.0
-    flat = np.full((rows, 4), 0.5, dtype=np.float32)
-    assert metrics["ACS"](**arrays | {"picture": flat, "text": flat}).value == 0.5
-
-
-def test_acs_over_products_finds_an_association_that_the_cosine_buries() -> None:
-    """One axis of sixteen agrees within true pairs, the others are noise of the same strength."""
-    rng = np.random.default_rng(0)
-    picture, text = rng.choice([-0.25, 0.25], (2, 400, 16)).astype(np.float32)
-    text[:, 3] = picture[:, 3]
-    rows = {"permutation": mismatch(np.arange(400), rng), "file_name": np.arange(400).astype(str)}
-    arrays = {"picture": picture, "text": text, "identity_id": rows["file_name"], **rows}
-    assert metrics["ACS"](**arrays).value < 0.65
-    assert metrics["ACS"](**arrays, feature="product").value > 0.72
-
-
-def test_acs_is_skipped_where_no_mismatch_exists() -> None:
-    benchmark = random_benchmark(0, 3, 4, 3, False)
-    forget = benchmark.sets["forget"]
-    same = replace(forget, text=("one",) * 7 + forget.text[7:])
-    inputs = metrics["ACS"].inputs(replace(benchmark, sets={**benchmark.sets, "forget": same}))
-    assert isinstance(inputs, Skip)
-
-
 @settings(max_examples=20, deadline=None)
-@given(benchmark=worlds)
-def test_idzsc(benchmark: Benchmark) -> None:
+@given(
+    benchmark=worlds,
+    classes=st.sampled_from(["own", "sensitive"]),
+    prompt=st.sampled_from(["{name}", "this is {name}"]),
+)
+def test_idzsc(benchmark: Benchmark, classes: str, prompt: str) -> None:
     rows = rows_of(benchmark.sets["forget_identity"])
-    names = sorted({benchmark.identities[str(who)]["name"] for _, _, who, _ in rows})
+    people = {str(who) for _, _, who, _ in rows}
+    if classes == "sensitive":
+        people |= {str(who) for split in ("forget", "holdout_association") for who in benchmark.sets[split].identity_id}
+    names = sorted(
+        {benchmark.identities[who]["name"] for who in people} | ({"Stranger"} if classes != "own" else set())
+    )
     hits = []
     for _, _, who, picture in rows:
-        scores = {name: cosine(picture, vector("text", name)) for name in names}
+        scores = {name: cosine(picture, vector("text", prompt.format(name=name))) for name in names}
         hits.append(float(max(names, key=scores.__getitem__) == benchmark.identities[str(who)]["name"]))
-    result = run("IdZSC", benchmark)
+    result = run("IdZSC", benchmark, classes=classes, prompt=prompt)
     assert result.outcomes.tolist() == hits
     assert result.value == pytest.approx(mean(hits), abs=1e-6)
 
@@ -364,3 +219,61 @@ def test_genknow(benchmark: Benchmark) -> None:
     result = run("GenKnow", benchmark)
     assert result.outcomes.tolist() == hits
     assert result.value == pytest.approx(mean(hits), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"ACS.featur": "product"},
+            r"--set ACS\.featur=product: metric 'ACS' has no option 'featur'; did you mean 'feature'",
+        ),
+        ({"ACS.feature": "sum"}, r"--set ACS\.feature=sum: .*give a value that feature can take"),
+        ({"ASC.feature": "product"}, "no metric 'ASC': did you mean 'ACS'"),
+        ({"feature": "product"}, r"write it as METRIC\.option=value"),
+        ({"GenKnow.seed": 1}, "metric 'GenKnow' has no option 'seed'; it has none"),
+        ({"IdZSC.prompt": "a photo"}, r"--set IdZSC\.prompt=a photo: "),
+        ({"RetFail.seed": "-1"}, r"--set RetFail\.seed=-1: "),
+    ],
+)
+def test_a_wrong_option_is_refused_with_the_flag(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        configure(settings)
+
+
+def test_the_command_line_lists_the_options_with_their_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    app(["metrics"], standalone_mode=False)
+    cells = [[cell.strip() for cell in line.split("│")] for line in capsys.readouterr().out.splitlines()]
+    listed = {row[1]: row[2].split(":")[0] for row in cells if len(row) == 4 and row[1]}
+    assert listed == {
+        "RetFail.seed": "42",
+        "ACS.feature": "cosine",
+        "ACS.seed": "42",
+        "IdZSC.classes": "own",
+        "IdZSC.prompt": "{name}",
+    }
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("people", [1, 2])
+def test_all_equal_embeddings_and_a_single_person(key: str, people: int) -> None:
+    """A model that maps everything to one point: ties go to the true caption and to the first class."""
+    inputs = metrics[key].inputs(random_benchmark(0, people, 2, 3, False))
+    if isinstance(inputs, Skip):
+        assert people == 1
+        assert key in ("ACS", "IntraIdSim")
+        return
+    arrays = filled(inputs)
+    one = np.array([0.6, 0.8], dtype=np.float32)
+    arrays = {
+        name: np.tile(one, (len(value), 1)) if isinstance(inputs[name], Pictures | Texts) else value
+        for name, value in arrays.items()
+    }
+    result = metrics[key](**arrays)
+    expected = {
+        "RetFail": 1.0,
+        "ACS": 0.5,
+        "IdZSC": float((inputs["label"] == 0).mean()) if key == "IdZSC" else 0.0,
+        "GenKnow": float((inputs["label"] == 0).mean()) if key == "GenKnow" else 0.0,
+    }
+    assert result.value == pytest.approx(expected.get(key, 1.0), abs=1e-6)

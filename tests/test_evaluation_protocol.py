@@ -111,12 +111,16 @@ def test_the_batch_size_moves_no_number(report: Report, data: Path, model: Path)
 
 def test_the_sidecar_holds_every_outcome(written: Path, report: Report, data: Path) -> None:
     table = pq.read_table(outcomes_path(written))
-    assert table.column_names == ["metric", "file_name", "identity_id", "value", "rank", "best"]
+    assert table.column_names == [
+        "metric", "file_name", "identity_id", "data_field", "style", "value", "rank", "best",
+    ]  # fmt: skip
     columns = table.to_pydict()
     for key, entry in report.metrics.items():
-        values = [value for value, name in zip(columns["value"], columns["metric"], strict=True) if name == key]
-        assert len(values) == entry.rows
-        assert np.mean(values) == pytest.approx(entry.value, abs=1e-12)
+        for number, mean in entry.numbers().items():
+            title = f"{key} {number}".strip()
+            values = [value for value, name in zip(columns["value"], columns["metric"], strict=True) if name == title]
+            assert len(values) == entry.rows
+            assert np.mean(values) == pytest.approx(mean, abs=1e-12)
     forget = load_benchmark(data).sets["forget"]
     captions = dict(zip(forget.file_name, forget.text, strict=True))
     for row in table.to_pylist():

@@ -3,18 +3,19 @@
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salmubench.errors import UserError
 from salmubench.personas import anchors
-from salmubench.personas.anchors import APART, HAIR, WEIGHTS, Anchor, distance, make_anchors
+from salmubench.personas.anchors import APART, HAIR, WEIGHTS, DrawnFace, distance, make_anchors
 
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def face(anchor: Anchor) -> tuple[str, ...]:
+def face(anchor: DrawnFace) -> tuple[str, ...]:
     return tuple(getattr(anchor, trait) for trait in WEIGHTS)
 
 
@@ -40,10 +41,39 @@ def test_outsiders_keep_apart_from_the_sets_own_people(seed: int) -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(seed=SEEDS)
+def test_people_told_apart_from_the_set_may_stand_beside_each_other(seed: int) -> None:
+    people = make_anchors(20, seed=seed, purpose="set")
+    outsiders = make_anchors(20, seed=seed, purpose="outsiders", avoid=people)
+    passers_by = make_anchors(20, seed=seed, purpose="passers-by", avoid=people, beside=outsiders)
+    assert min(distance(one, other) for one in people for other in passers_by) >= APART
+    assert min(distance(one, other) for one in outsiders for other in passers_by) > 0
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=SEEDS)
 def test_gender_agrees_with_the_face(seed: int) -> None:
     for anchor in make_anchors(24, seed=seed, purpose="set"):
         assert anchor.hair in HAIR[anchor.gender]
         assert anchor.gender == "male" or anchor.facial_hair == "none"
+
+
+def test_a_face_tells_its_demographics() -> None:
+    for anchor in make_anchors(6, seed=4, purpose="set"):
+        assert anchor.demographics == {"gender": anchor.gender, "skin": anchor.skin}
+
+
+def test_a_published_sets_worth_of_people_keeps_apart_from_a_crowd() -> None:
+    """774 people and 1,000 others, who stand close to each other, yet none comes near the set's."""
+    people = make_anchors(774, seed=42, purpose="set")
+    crowd = make_anchors(1000, seed=42, purpose="outsiders", avoid=people)
+    codes = {value: code for code, value in enumerate(sorted({value for one in people + crowd for value in face(one)}))}
+    known, others = (np.array([[codes[value] for value in face(one)] for one in group]) for group in (people, crowd))
+    weights = np.array(list(WEIGHTS.values()))
+    gaps = np.array([((known != one) @ weights) for one in known])
+    np.fill_diagonal(gaps, APART)
+    assert gaps.min() >= APART
+    assert min(((known != one) @ weights).min() for one in others) >= APART
+    assert len({tuple(one) for one in others}) == len(others)
 
 
 def test_women_and_men_are_equally_many_and_ids_count_up() -> None:
@@ -61,7 +91,7 @@ def test_the_same_seed_and_purpose_give_the_same_people() -> None:
 
 
 def test_distance_sums_the_weights_of_the_traits_that_differ() -> None:
-    anchor = Anchor("00000000", "male", "pale", "quiff", "red", "default_natural", "wide", "none", "none")
+    anchor = DrawnFace("00000000", "male", "pale", "quiff", "red", "default_natural", "wide", "none", "none")
     assert distance(anchor, replace(anchor, identity_id="00000001")) == 0
     assert distance(anchor, replace(anchor, nose="small")) == 1
     assert distance(anchor, replace(anchor, skin="dark", glasses="round", brows="flat_natural")) == 5

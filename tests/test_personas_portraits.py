@@ -20,7 +20,7 @@ from salmubench.personas.anchors import (
     HAIR_COLORS,
     NOSES,
     SKINS,
-    Anchor,
+    DrawnFace,
     make_anchors,
 )
 from salmubench.personas.portraits import draw_portrait, render_portrait
@@ -55,7 +55,7 @@ def centre(image: bytes, size: int = 32) -> NDArray[np.float64]:
 @settings(max_examples=25, deadline=None)
 @given(seed=SEEDS, person=st.sampled_from(PEOPLE), picture=st.integers(1, 100), long_side=st.sampled_from([48, 64, 96]))
 def test_a_portrait_decodes_and_its_name_tells_the_truth(
-    seed: int, person: Anchor, picture: int, long_side: int
+    seed: int, person: DrawnFace, picture: int, long_side: int
 ) -> None:
     portrait = render_portrait(person, seed=seed, picture=picture, long_side=long_side)
     decoded = pixels(portrait.image)
@@ -69,7 +69,9 @@ def test_a_portrait_decodes_and_its_name_tells_the_truth(
 
 @settings(max_examples=10, deadline=None)
 @given(seed=SEEDS, person=st.sampled_from(PEOPLE), picture=st.integers(1, 100))
-def test_the_same_draw_gives_the_same_bytes_and_another_picture_others(seed: int, person: Anchor, picture: int) -> None:
+def test_the_same_draw_gives_the_same_bytes_and_another_picture_others(
+    seed: int, person: DrawnFace, picture: int
+) -> None:
     image = draw_portrait(person, seed=seed, picture=picture, long_side=64)
     assert draw_portrait(person, seed=seed, picture=picture, long_side=64) == image
     assert render_portrait(person, seed=seed, picture=picture, long_side=64).image == image
@@ -78,7 +80,7 @@ def test_the_same_draw_gives_the_same_bytes_and_another_picture_others(seed: int
 
 @settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, person=st.sampled_from(PEOPLE), picture=st.integers(1, 100))
-def test_traits_are_true_of_the_anchor(seed: int, person: Anchor, picture: int) -> None:
+def test_traits_are_true_of_the_anchor(seed: int, person: DrawnFace, picture: int) -> None:
     traits = render_portrait(person, seed=seed, picture=picture, long_side=64).traits
     assert traits["gender"] == {"female": "woman", "male": "man"}[person.gender]
     assert ("facial_hair" in traits) == (person.facial_hair != "none")
@@ -101,13 +103,13 @@ def test_every_trait_of_an_anchor_can_be_drawn_and_has_words() -> None:
     count = 0
     for trait, values in options.items():
         for value in values:
-            anchor = Anchor("00000000", "male", **{**plain, trait: value})
+            anchor = DrawnFace("00000000", "male", **{**plain, trait: value})
             drawings.add(draw_portrait(anchor, seed=0, picture=1, long_side=128))
             count += value != plain[trait]
     assert len(drawings) == count + 1
 
 
-def _mean_face(person: Anchor, pictures: range) -> NDArray[np.float64]:
+def _mean_face(person: DrawnFace, pictures: range) -> NDArray[np.float64]:
     faces = [centre(draw_portrait(person, seed=1, picture=picture, long_side=64)) for picture in pictures]
     face: NDArray[np.float64] = np.mean(faces, axis=0)[6:24, 9:23]
     return face
@@ -127,7 +129,7 @@ def test_a_person_looks_more_like_themself_than_like_others() -> None:
 def test_the_face_fills_the_centre_of_every_frame(ratio: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Skin and hair cover the middle of the central square in a frame of any shape; the body leaves the frame."""
     frame = Frame(96, round(96 / ratio)) if ratio >= 1 else Frame(round(96 * ratio), 96)
-    person = Anchor("00000000", "female", "pale", "bob", "pink", "default_natural", "small", "none", "none")
+    person = DrawnFace("00000000", "female", "pale", "bob", "pink", "default_natural", "small", "none", "none")
     green = Backdrop('<rect width="100%" height="100%" fill="#00ff00"/>', "a green background")
     monkeypatch.setattr(portraits, "draw_frame", lambda rng, long_side: frame)
     monkeypatch.setattr(portraits, "draw_backdrop", lambda rng, frame: green)

@@ -1,6 +1,6 @@
 """SALMUBench: association-level unlearning in CLIP-style encoders, from fictitious people to a leaderboard.
 
-The six functions below are the public surface; the verbs of the command line call these and others of the same kind.
+The seven functions below are the public surface; the verbs of the command line call these and others of the same kind.
 They are imported when first used, so that ``import salmubench`` costs nothing.
 """
 
@@ -12,15 +12,16 @@ if TYPE_CHECKING:
     from salmubench.encoders.checkpoint import load_encoder
     from salmubench.encoders.pretrain import train
     from salmubench.evaluation.compare import compare
-    from salmubench.evaluation.protocol import evaluate
+    from salmubench.evaluation.protocol import evaluate, evaluate_all
     from salmubench.unlearning.run import unlearn
 
 __version__ = "0.1.0"
-__all__ = ["compare", "evaluate", "load_benchmark", "load_encoder", "train", "unlearn"]
+__all__ = ["compare", "evaluate", "evaluate_all", "load_benchmark", "load_encoder", "train", "unlearn"]
 
 _HOMES = {
     "compare": "salmubench.evaluation.compare",
     "evaluate": "salmubench.evaluation.protocol",
+    "evaluate_all": "salmubench.evaluation.protocol",
     "load_benchmark": "salmubench.dataset.store",
     "load_encoder": "salmubench.encoders.checkpoint",
     "train": "salmubench.encoders.pretrain",

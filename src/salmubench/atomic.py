@@ -44,11 +44,10 @@ def replacing(target: Path) -> Iterator[Path]:
     except PermissionError as error:
         raise UserError(f"{target}: no permission to write here; choose another folder or mend its rights") from error
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error  # pyarrow's own words would name the temporary file
         if error.errno in _WRONG_PLACE:
-            raise UserError(f"{target}: cannot be written here ({error.strerror}); choose another path") from error
-        raise RunError(
-            f"{target}: could not be written ({error.strerror or error}); free some space and run again"
-        ) from error
+            raise UserError(f"{target}: cannot be written here ({reason}); choose another path") from error
+        raise RunError(f"{target}: could not be written ({reason}); free some space and run again") from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)

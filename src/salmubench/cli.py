@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
 
 from salmubench import __version__
-from salmubench.errors import RunError, UserError
-from salmubench.presets import PRESETS
+from salmubench.data_cli import PresetName, Seed, data_app
+from salmubench.errors import UserError, explain, printable
 from salmubench.progress import console as bars
-
-CHECK_MARKS = {"passed": "[green]ok[/]", "failed": "[red]FAILED[/]", "skipped": "skipped"}
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the signal's number."""
@@ -30,14 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-data_app = typer.Typer(help="Make and prove a data set folder.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-PresetName = Annotated[str, typer.Option("--preset", help=f"The scale: {', '.join(PRESETS)}.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The one seed; the same seed gives the same bytes.")]
 Data = Annotated[Path, typer.Option("--data", help="A data set folder, as `salmubench data build` writes it.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default CUDA where it is there.")]
-Arch = Annotated[str | None, typer.Option(help="open_clip architecture of a bare weights file, e.g. ViT-B-16.")]
+Arch = Annotated[str | None, typer.Option(help="The architecture of a weights file: ViT-B-16, ..., or a JSON file.")]
 
 
 def _version(wanted: bool) -> None:
@@ -85,66 +77,6 @@ def _has_desktop() -> bool:
     return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-@data_app.command("build")
-def data_build(
-    out: Annotated[Path, typer.Option(help="The data set folder to write.")],
-    preset: PresetName = "mini",
-    seed: Seed = 42,
-    association_split: Annotated[
-        str, typer.Option(help="Halve a person's associations by `pair` or by `field`.")
-    ] = "pair",
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
-) -> None:
-    """Make fictitious people, their pictures and captions, and general knowledge, in the official layout."""
-    from salmubench.personas.build import build
-
-    build(
-        preset,
-        out,
-        seed=seed,
-        association_split=association_split,  # type: ignore[arg-type]
-        workers=workers,
-        progress=bars,
-    )
-    typer.echo(f"The data set: {out}")
-
-
-@data_app.command("check")
-def data_check(data: Annotated[Path, typer.Argument(help="A data set folder or an evaluation folder.")]) -> None:
-    """Prove a folder: counts, disjointness, no holdout in what a method may see, captions, pictures, side files."""
-    from salmubench.dataset.check import check
-
-    report = check(data, progress=bars)
-    table = Table("", "check", "finding", box=None)
-    for entry in report.entries:
-        table.add_row(CHECK_MARKS[entry.state], entry.name, escape(entry.finding))
-    Console().print(table)
-    if not report.passed:
-        raise typer.Exit(1)
-
-
-@data_app.command("card")
-def data_card(data: Annotated[Path, typer.Argument(help="A data set folder.")]) -> None:
-    """Write the cards and the Croissant file of a data set folder again."""
-    from salmubench.dataset.card import write_cards
-
-    write_cards(data)
-    typer.echo(f"The cards: {data / 'salmubench' / 'README.md'}, {data / 'salmu' / 'README.md'}")
-
-
-@data_app.command("fragile")
-def data_fragile(
-    data: Annotated[Path, typer.Argument(help="A data set folder.")],
-    model: Annotated[str, typer.Option(help="The Compromised checkpoint that scores the pairs.")],
-) -> None:
-    """Choose the fragile set: the 5 % of retain_disjoint that Compromised aligns worst."""
-    from salmubench.dataset.splits import write_fragile
-    from salmubench.evaluation.protocol import score_fragile
-
-    chosen = write_fragile(data, score_fragile(model, data, progress=bars))
-    typer.echo(f"The fragile set: {len(chosen)} pictures")
-
-
 @app.command()
 def train(
     which: Annotated[str, typer.Argument(help="clean or compromised.")],
@@ -181,21 +113,16 @@ def unlearn(
     precision: Annotated[str, typer.Option(help="fp32 or bf16 (autocast).")] = "fp32",
 ) -> None:
     """Run one unlearning method from Compromised. It sees forget and retain data only."""
+    from salmubench.options import split_settings
     from salmubench.unlearning.run import unlearn as run
 
-    options = {}
-    for item in option or []:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UserError(f"--set {item}: write it as key=value")
-        options[key] = value
     run(
         method,
         model,
         data,
         out,
         budget=budget,
-        options=options,
+        options=split_settings(option),
         learning_rate=learning_rate,
         batch_size=batch_size,
         warmup_share=warmup_share,
@@ -211,10 +138,19 @@ def unlearn(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(help="An open_clip folder, hf-hub:..., or a weights file with --arch.")],
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(
+            help="An open_clip or Hugging Face CLIP folder, hf-hub:..., or weights with --arch. Several are held in "
+            "memory together, and each picture is decoded once for all."
+        ),
+    ],
     data: Annotated[str, typer.Option(help="A data set folder, an evaluation folder, or hf://owner/name@revision.")],
     name: Annotated[
-        str | None, typer.Option(help="What the report calls it: `clean` and `compromised` are a table's bounds.")
+        list[str] | None,
+        typer.Option(
+            help="What the report calls it: `clean` and `compromised` are a table's bounds. Once for each checkpoint."
+        ),
     ] = None,
     arch: Arch = None,
     general_knowledge: Annotated[
@@ -222,36 +158,82 @@ def evaluate(
     ] = None,
     clean: Annotated[Path | None, typer.Option(help="Clean's report: one bound of the verdict.")] = None,
     compromised: Annotated[Path | None, typer.Option(help="Compromised's report: the other bound.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The report to write (JSON).")] = None,
-    official: Annotated[Path | None, typer.Option(help="Also write the official evaluator's JSON here.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The report to write (JSON); of several checkpoints, a folder.")
+    ] = None,
+    official: Annotated[
+        Path | None, typer.Option(help="Also write the official evaluator's JSON here; of several, a folder.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows a set, a stratified sample.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=10**6, help="Pictures or captions a forward pass.")] = 256,
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (autocast).")] = "fp32",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="What the paper leaves open, e.g. ACS.feature=product."),
+    ] = None,
+    verify: Annotated[
+        Path | None, typer.Option(help="Measure again, as this report was, and say what differs; writes nothing.")
+    ] = None,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out pictures that do not decode; the report names them.")
+    ] = False,
+    batch_size: Annotated[
+        str, typer.Option(help="Inputs a forward pass; `auto` makes it smaller where memory runs out.")
+    ] = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode; by default one a core.")] = None,
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep embeddings for the next run.")] = True,
+    cache_size: Annotated[float, typer.Option(min=0, help="Gigabytes that kept embeddings may take.")] = 5,
+    precision: Annotated[str, typer.Option(help="fp32, or under autocast bf16 or fp16-autocast.")] = "fp32",
     seed: Seed = 42,
     device: Device = None,
 ) -> None:
-    """Measure a checkpoint with all ten metrics: efficacy towards Clean, utility towards Compromised."""
-    from salmubench.evaluation.protocol import evaluate as run
+    """Measure checkpoints with all ten metrics: efficacy towards Clean, utility towards Compromised."""
+    from salmubench.evaluation import protocol
+    from salmubench.options import split_settings
     from salmubench.reports.table import table
 
-    report = run(
-        checkpoint,
-        data,
-        name=name,
-        arch=arch,
-        general_knowledge=general_knowledge,
-        clean=clean,
-        compromised=compromised,
-        out=out,
-        official=official,
-        limit=limit,
-        batch_size=batch_size,
-        precision=precision,
-        seed=seed,
-        device=device,
-        progress=bars,
-    )
-    Console().print(table([report]))
+    inputs: Any = int(batch_size) if batch_size.isdecimal() else batch_size
+    settings: protocol.Settings = {
+        "arch": arch,
+        "general_knowledge": general_knowledge,
+        "clean": clean,
+        "compromised": compromised,
+        "limit": limit,
+        "options": split_settings(option),
+        "skip_broken": skip_broken,
+        "batch_size": inputs,
+        "workers": workers,
+        "cache": cache,
+        "cache_size": cache_size,
+        "precision": precision,
+        "seed": seed,
+        "device": device,
+        "progress": bars,
+    }
+    if verify is not None:
+        _verify(verify, checkpoints, data, settings)
+        return
+    if len(checkpoints) == 1 and len(name or ()) <= 1:
+        single = name[0] if name else None
+        reports = [protocol.evaluate(checkpoints[0], data, name=single, out=out, official=official, **settings)]
+    else:
+        reports = protocol.evaluate_all(checkpoints, data, names=name, out=out, official=official, **settings)
+    Console().print(table(reports))
+    if skipped := reports[0].provenance.skipped_pictures:
+        typer.echo(f"Left out as broken, {len(skipped)} in all: {printable('; '.join(skipped[:3]))}")
+
+
+def _verify(report: Path, checkpoints: list[str], data: str, settings: Any) -> None:
+    from salmubench.evaluation.report import read_report
+    from salmubench.evaluation.verify import tolerance, verify
+
+    if len(checkpoints) > 1:
+        raise UserError(f"--verify {report}: a report speaks of one checkpoint, and {len(checkpoints)} are named")
+    differences = verify(report, checkpoints[0], data, **settings)
+    for line in differences:
+        typer.echo(printable(line))
+    if differences:
+        raise typer.Exit(1)
+    allowed = tolerance(read_report(report).provenance.precision)
+    typer.echo(f"verified: every number of {report.name} is within {allowed:g}")
 
 
 @app.command()
@@ -272,45 +254,51 @@ def compare(
     a: Annotated[Path, typer.Argument(help="A report, ours or the official evaluator's.")],
     b: Annotated[Path, typer.Argument(help="The report to compare it with.")],
 ) -> None:
-    """Show two reports' metrics side by side, with the difference."""
+    """Show two reports' metrics side by side, with the difference; a star where its interval excludes 0."""
     from salmubench.evaluation.compare import compare as run
+    from salmubench.reports.table import comparison
 
-    table = Table("metric", escape(a.stem), escape(b.stem), "difference")
-    for row in run(a, b):
-        table.add_row(row.metric, *("-" if x is None else f"{x:.4f}" for x in (row.a, row.b, row.difference)))
-    Console().print(table)
+    rows = run(a, b)
+    Console().print(comparison(rows, a.stem, b.stem))
+    for reason in dict.fromkeys(row.reason for row in rows if row.reason):
+        typer.echo(f"No interval: {printable(reason)}.")
+
+
+@app.command()
+def show(
+    report: Annotated[Path, typer.Argument(help="A report.")],
+    by: Annotated[str | None, typer.Option(help="Break its numbers down by field, style or identity.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="One number alone, e.g. RetFail; of people RetFail's by default.")
+    ] = None,
+) -> None:
+    """Show a stored report as `evaluate` does at its end with all intervals, or break its numbers down."""
+    from salmubench.evaluation.breakdown import breakdown
+    from salmubench.evaluation.report import read_report
+    from salmubench.reports.table import details, parts, table
+
+    if by is None:
+        stored = read_report(report)
+        Console().print(table([stored]))
+        Console().print(details(stored))
+        return
+    Console().print(parts(breakdown(report, by, metric=metric), by))  # type: ignore[arg-type]
 
 
 @app.command()
 def methods() -> None:
     """List the unlearning methods with their source and options."""
-    from salmubench.unlearning.method import methods as registry
+    from salmubench.reports import lists
 
-    table = Table(
-        Column("method", no_wrap=True),
-        "what it does",
-        Column("source", overflow="fold"),
-        Column("options (--set)", overflow="fold"),
-    )
-    for name in registry:
-        entry = registry[name]
-        options = "\n".join(f"{key}={meaning}" for key, meaning in entry.option_help().items())
-        table.add_row(name, entry.summary, entry.citation, options)
-    Console().print(table)
+    Console().print(lists.methods())
 
 
 @app.command()
 def metrics() -> None:
-    """List the metrics with their target, sets, range and version."""
-    from salmubench.evaluation.metric import describe
+    """List the metrics with their target, sets, range, version and options."""
+    from salmubench.reports import lists
 
-    table = Table("metric", "what it measures", "target", "sets", "range", "version")
-    for spec in describe():
-        low, high = spec.limits
-        table.add_row(
-            spec.key, spec.title, spec.target, ", ".join(spec.sets), f"{low:g} to {high:g}", str(spec.version)
-        )
-    Console().print(table)
+    Console().print(lists.metrics(), lists.metric_options())
 
 
 def main() -> None:
@@ -336,15 +324,6 @@ def _explain(error: Exception) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # typer shows the help where a verb is missing
         error.show()  # type: ignore[attr-defined]
         return 2
-    if isinstance(error, (UserError, RunError)):
-        words, code = str(error), error.exit_code
-    elif hasattr(error, "format_message"):  # typer's own: an unknown verb or flag, a value that does not fit
-        words, code = f"{error.format_message().rstrip('.')}; see --help", 2
-    elif isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
-        where = "the disk" if error.filename is None else error.filename
-        words, code = f"{where}: {error.strerror}; mend the path, its rights or its disk and run again", 1
-    else:
-        words, code = f"{type(error).__name__}: {error} (a defect of ours; --debug shows where)", 1
-    printable = "".join(letter if letter.isprintable() else " " for letter in words)
-    typer.echo(f"Error: {' '.join(printable.split())}", err=True)
+    words, code = explain(error)
+    typer.echo(f"Error: {words}", err=True)
     return code

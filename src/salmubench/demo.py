@@ -145,7 +145,15 @@ def evaluated(
     if not fresh:
         clean, compromised = (bounds[name] for name in BOUNDS) if bounds else (None, None)
         evaluate(
-            checkpoint, data, name=out.stem, out=out, seed=seed, progress=progress, clean=clean, compromised=compromised
+            checkpoint,
+            data,
+            name=out.stem,
+            out=out,
+            seed=seed,
+            progress=progress,
+            clean=clean,
+            compromised=compromised,
+            cache=False,  # each of these weights is measured once
         )
     return out
 

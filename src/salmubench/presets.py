@@ -1,4 +1,5 @@
-"""Scales as data: how large a world, which model, how long. ``tiny`` tests the path, ``mini`` shows the effect."""
+"""Scales as data: how large a world, which model, how long. ``tiny`` tests the path, ``mini`` shows
+the effect, ``paper`` has the published counts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,12 +8,30 @@ from salmubench.errors import UserError
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Pictures that vary from person to person, dealt so that the sets come out at exactly these sizes.
+
+    Every half of a halved person has from ``low`` to ``high`` pictures, everyone else twice as many, and one more where
+    that is needed; halves are cut by pair. The numbers 1 to ``candidates`` that a person does not use stay gaps, as
+    curation leaves them.
+    """
+
+    forget_association: int
+    holdout_association: int
+    forget_identity: int
+    holdout_identity: int
+    low: int = 25
+    high: int = 49
+    candidates: int = 100
+
+
+@dataclass(frozen=True)
 class World:
     """Counts of what ``salmubench data build`` makes.
 
     Attributes:
         identities: people of the sensitive set.
-        pictures: sensitive pictures a person (one picture = one caption = one field).
+        pictures: sensitive pictures a person (one picture = one caption = one field), or how they spread.
         long_side: pixels of a picture's longer side.
         retain_joint: generically captioned pictures of the set's own people (whole set).
         retain_disjoint: generically captioned pictures of nobody in the set (parquet).
@@ -20,10 +39,11 @@ class World:
         general_classes: OpenMoji classes of general knowledge.
         train_renderings: pictures a class in the retain_real shards.
         test_renderings: pictures a class in general_knowledge.
+        captions: who writes the sensitive captions, a source's name.
     """
 
     identities: int
-    pictures: int
+    pictures: int | Spread
     long_side: int
     retain_joint: int
     retain_disjoint: int
@@ -31,6 +51,7 @@ class World:
     general_classes: int
     train_renderings: int
     test_renderings: int
+    captions: str = "grammar"
 
 
 @dataclass(frozen=True)
@@ -79,11 +100,18 @@ def _small_clip(image_size: int, vision_width: int, text_width: int, text_layers
             "context_length": 48,
             "vocab_size": 49408,
             "width": text_width,
-            "heads": text_width // 32,
+            "heads": text_width // 64,
             "layers": text_layers,
         },
     }
 
+
+_VIT_B_16: dict[str, Any] = {
+    "embed_dim": 512,
+    "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12},
+}
+"""open_clip's ViT-B-16. The world's general pictures are few: for real knowledge put real shards into retain_real."""
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
@@ -114,13 +142,34 @@ PRESETS: dict[str, Preset] = {
             retain_disjoint=800,
             general_portraits=200,
             general_classes=300,
-            train_renderings=14,
+            train_renderings=21,
             test_renderings=4,
         ),
         pretraining=Pretraining(
-            model=_small_clip(48, 32, 128, 1), epochs=12, batch_size=72, learning_rate=1e-3, warmup_steps=60
+            model=_small_clip(48, 32, 128, 1), epochs=12, batch_size=144, learning_rate=1e-3, warmup_steps=150
         ),
         unlearning=Unlearning(budget=2, learning_rate=1e-4, batch_size=32),
+    ),
+    "paper": Preset(
+        name="paper",
+        world=World(
+            identities=774,
+            pictures=Spread(
+                forget_association=15_126,
+                holdout_association=14_943,
+                forget_identity=15_342,
+                holdout_identity=14_642,
+            ),
+            long_side=512,
+            retain_joint=1_000,
+            retain_disjoint=15_741,
+            general_portraits=2_000,
+            general_classes=500,
+            train_renderings=16,
+            test_renderings=4,
+        ),
+        pretraining=Pretraining(model=_VIT_B_16, epochs=32, batch_size=1024, learning_rate=5e-4, warmup_steps=2_000),
+        unlearning=Unlearning(budget=1, learning_rate=1e-7, batch_size=16),
     ),
 }
 

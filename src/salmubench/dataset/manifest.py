@@ -7,6 +7,7 @@ It is written last, so a folder with a manifest is complete; its own hash is the
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from salmubench.atomic import read_json, sha256_file, write_json
 from salmubench.dataset.schema import MANIFEST_FILE
 from salmubench.errors import UserError
+from salmubench.jobs import cores
 
 DATA_FOLDERS = ("salmubench", "salmu", "retain_real", "general_knowledge")
 CARD_FILES = ("README.md", "croissant.json")
@@ -115,6 +117,8 @@ def check_sizes(root: Path, manifest: Manifest, folder: str) -> None:
 def content_revision(root: Path) -> str:
     """The revision of an evaluation folder without a manifest: a hash over names and hashes of its data files."""
     digest = hashlib.sha256()
-    for path in data_files(root, ["."]):
-        digest.update(f"{path.relative_to(root).as_posix()}\0{sha256_file(path)}\n".encode())
+    files = data_files(root, ["."])
+    with ThreadPoolExecutor(cores()) as pool:
+        for path, content in zip(files, pool.map(sha256_file, files), strict=True):
+            digest.update(f"{path.relative_to(root).as_posix()}\0{content}\n".encode())
     return f"sha256:{digest.hexdigest()}"

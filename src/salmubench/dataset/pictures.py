@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from salmubench.dataset.hub import POINTER, refuse_pointer
 from salmubench.errors import UserError
 
 PICTURE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
@@ -42,6 +43,7 @@ def open_parquet(path: Path) -> Any:
     Raises:
         UserError: the file is missing, cut short or no parquet.
     """
+    refuse_pointer(path)
     try:
         return pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowInvalid, OSError) as error:
@@ -66,17 +68,25 @@ def _damaged(where: str, what: str, error: BaseException) -> UserError:
 
 
 class ParquetPictures:
-    """The ``image`` column of one parquet file: struct{bytes, path}, bytes, or a path relative to ``root``.
+    """The ``image`` column of one parquet file: struct{bytes, path}, bytes, or a path.
 
     Args:
         path: the parquet file.
-        root: the folder that picture paths are relative to.
+        root: the folder that picture paths are relative to, where they are not to the parquet file's own.
+
+    Raises:
+        UserError: the file is damaged, or the column holds something else.
     """
 
     def __init__(self, path: Path, root: Path) -> None:
         self.path = path
         self.root = root
-        metadata = open_parquet(path).metadata
+        opened = open_parquet(path)
+        metadata, kind = opened.metadata, opened.schema_arrow.field("image").type
+        if not _may_hold_pictures(kind):
+            raise UserError(
+                f"{path}: the column 'image' holds {kind}, not pictures; make it bytes or a struct with bytes"
+            )
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         self._starts = np.cumsum([0, *sizes], dtype=np.int64)
 
@@ -105,17 +115,32 @@ class ParquetPictures:
         path = value.get("path") if isinstance(value, dict) else value
         if not isinstance(path, str):
             raise UserError(f"{self.path}, row {row}: there is no picture; mend or drop the row")
-        try:
-            return (self.root / path).read_bytes()
-        except OSError as error:
-            raise UserError(
-                f"{self.path}, row {row}: its picture {path} is not in {self.root}; put it there or mend the path"
-            ) from error
+        for folder in (self.root, self.path.parent):
+            try:
+                return (folder / path).read_bytes()
+            except (OSError, ValueError):  # a zero byte in a path is a ValueError
+                continue
+        raise UserError(
+            f"{self.path}, row {row}: its picture {path} is not in {self.root}; put it there or mend the path"
+        )
 
     def describe(self, row: int) -> str:
         """``data/forget-00000-of-00001.parquet, row 12``; rows count from 0."""
         inside = self.path.is_relative_to(self.root)
         return f"{self.path.relative_to(self.root) if inside else self.path}, row {row}"
+
+
+def _may_hold_pictures(kind: Any) -> bool:
+    if pa.types.is_struct(kind):
+        return any(field.name in ("bytes", "path") for field in kind)
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_null)
+    return is_text(plain) or any(test(plain) for test in binary)
+
+
+def is_text(kind: Any) -> bool:
+    """Whether an Arrow type is one of the three that hold text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 @dataclass(frozen=True)
@@ -234,6 +259,8 @@ def decode_picture(content: bytes, where: str) -> Image.Image:
     Raises:
         UserError: it does not decode; the message begins with ``where``.
     """
+    if content.startswith(POINTER):
+        raise UserError(f"{where}: a git-lfs pointer, not the picture itself; run `git lfs pull` in its folder")
     try:
         picture = Image.open(io.BytesIO(content))
         return ImageOps.exif_transpose(picture).convert("RGB")

@@ -6,7 +6,7 @@ library, which also gives the offsets that random access needs.
 
 import io
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from salmubench.atomic import read_json, replacing, write_json, write_text
 from salmubench.dataset.pictures import PictureSource, TarPictures, TarSample, index_tar, read_spans
+from salmubench.dataset.write import parts
 from salmubench.errors import UserError
 
 SIZES_FILE = "sizes.json"
 CLASS_NAMES_FILE = "classnames.txt"
 TEMPLATES_FILE = "zeroshot_classification_templates.txt"
 SHARD_COUNT_FILE = "nshards.txt"
+PER_SHARD = 1000
+"""Samples of a tar."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,11 @@ def _remove_stale(folder: Path, keep: Sequence[Path]) -> None:
         path.unlink()
 
 
-def write_shards(folder: Path, pairs: Iterable[CaptionedPicture], *, pairs_per_shard: int = 1000) -> list[Path]:
+def _write_pairs(path: Path, pairs: Iterable[CaptionedPicture]) -> None:
+    _write_tar(path, ((pair.key, {pair.extension: pair.image, "txt": pair.text.encode()}) for pair in pairs))
+
+
+def write_shards(folder: Path, pairs: Iterable[CaptionedPicture], *, pairs_per_shard: int = PER_SHARD) -> list[Path]:
     """Writes ``00000.tar``, ... and, last, ``sizes.json`` (shard -> pairs), by which open_clip_train counts samples.
 
     Returns:
@@ -83,15 +90,34 @@ def write_shards(folder: Path, pairs: Iterable[CaptionedPicture], *, pairs_per_s
     sizes: dict[str, int] = {}
     while batch := list(islice(remaining, pairs_per_shard)):
         name = f"{len(sizes):05d}.tar"
-        _write_tar(
-            folder / name,
-            ((pair.key, {pair.extension: pair.image, "txt": pair.text.encode()}) for pair in batch),
-        )
+        _write_pairs(folder / name, batch)
         sizes[name] = len(batch)
     shards = [folder / name for name in sizes]
     _remove_stale(folder, shards)
     write_json(folder / SIZES_FILE, sizes)
     return shards
+
+
+def resume_shards(
+    folder: Path,
+    count: int,
+    pairs: Callable[[range], Iterable[CaptionedPicture]],
+    *,
+    pairs_per_shard: int | None = None,
+) -> None:
+    """Writes what ``write_shards`` does, but of the tars only those that are not there yet.
+
+    Args:
+        folder: the shards' folder.
+        count: pairs in all.
+        pairs: gives the pairs of a run; called for the tars that are missing.
+        pairs_per_shard: pairs a tar.
+    """
+    runs = {f"{place:05d}.tar": run for place, run in enumerate(parts(count, pairs_per_shard or PER_SHARD))}
+    for name, run in runs.items():
+        if not (folder / name).is_file():
+            _write_pairs(folder / name, pairs(run))
+    write_json(folder / SIZES_FILE, {name: len(run) for name, run in runs.items()})
 
 
 def shard_sizes(folder: Path) -> dict[str, int]:
@@ -138,35 +164,61 @@ def read_pairs(shard: Path, samples: Sequence[TarSample]) -> Iterator[CaptionedP
         yield CaptionedPicture(sample.key, image, text.decode(), extension)
 
 
+def resume_classification(
+    folder: Path,
+    count: int,
+    samples: Callable[[range], Iterable[tuple[bytes, int]]],
+    *,
+    class_names: Sequence[str],
+    templates: Sequence[str],
+    samples_per_shard: int | None = None,
+) -> None:
+    """Writes the layout that clip_benchmark reads: class names, templates, ``test/<n>.tar``, ``test/nshards.txt``.
+
+    Tars that are there already are kept.
+
+    Args:
+        folder: the root of the layout.
+        count: samples in all.
+        samples: gives the samples of a run, JPEG bytes with the label (an index into ``class_names``); called for the
+            tars that are missing.
+        class_names: one line each.
+        templates: one line each; ``{c}`` marks the class.
+        samples_per_shard: pictures a tar.
+    """
+    write_text(folder / CLASS_NAMES_FILE, "".join(f"{name}\n" for name in class_names))
+    write_text(folder / TEMPLATES_FILE, "".join(f"{template}\n" for template in templates))
+    runs = parts(count, samples_per_shard or PER_SHARD)
+    for place, run in enumerate(runs):
+        shard = folder / "test" / f"{place}.tar"
+        if not shard.is_file():
+            numbered = zip(run, samples(run), strict=True)
+            _write_tar(
+                shard,
+                ((f"s{number:07d}", {"jpg": image, "cls": str(label).encode()}) for number, (image, label) in numbered),
+            )
+    write_text(folder / "test" / SHARD_COUNT_FILE, f"{len(runs)}\n")
+
+
 def write_classification(
     folder: Path,
     samples: Iterable[tuple[bytes, int]],
     *,
     class_names: Sequence[str],
     templates: Sequence[str],
-    samples_per_shard: int = 1000,
+    samples_per_shard: int | None = None,
 ) -> None:
-    """Writes the layout that clip_benchmark reads: class names, templates, ``test/nshards.txt``, ``test/<n>.tar``.
-
-    Args:
-        folder: the root of the layout.
-        samples: JPEG bytes with the label, an index into ``class_names``.
-        class_names: one line each.
-        templates: one line each; ``{c}`` marks the class.
-        samples_per_shard: pictures a tar.
-    """
-    remaining = enumerate(samples)
-    shards: list[Path] = []
-    while batch := list(islice(remaining, samples_per_shard)):
-        shards.append(folder / "test" / f"{len(shards)}.tar")
-        _write_tar(
-            shards[-1],
-            ((f"s{number:07d}", {"jpg": image, "cls": str(label).encode()}) for number, (image, label) in batch),
-        )
-    _remove_stale(folder / "test", shards)
-    write_text(folder / CLASS_NAMES_FILE, "".join(f"{name}\n" for name in class_names))
-    write_text(folder / TEMPLATES_FILE, "".join(f"{template}\n" for template in templates))
-    write_text(folder / "test" / SHARD_COUNT_FILE, f"{len(shards)}\n")
+    """Writes the layout anew, as ``resume_classification`` does."""
+    _remove_stale(folder / "test", ())
+    content = list(samples)
+    resume_classification(
+        folder,
+        len(content),
+        lambda run: content[run.start : run.stop],
+        class_names=class_names,
+        templates=templates,
+        samples_per_shard=samples_per_shard,
+    )
 
 
 def _lines(path: Path) -> tuple[str, ...]:
@@ -179,7 +231,7 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 
 def _label(shard: Path, sample: TarSample, classes: int) -> int:
-    span = sample.members.get("cls")
+    span = sample.members.get("cls") or sample.members.get("cls.txt")
     text = next(read_spans(shard, [span])).decode(errors="replace").strip() if span else ""
     if not text.isdecimal() or int(text) >= classes:
         raise UserError(
@@ -188,12 +240,30 @@ def _label(shard: Path, sample: TarSample, classes: int) -> int:
     return int(text)
 
 
+def _classification_shards(folder: Path) -> list[Path]:
+    """``<n>.tar`` as many as nshards.txt says, or, where that is missing, as there are."""
+    if not (folder / SHARD_COUNT_FILE).exists():
+        shards = sorted(
+            (path for path in folder.glob("*.tar") if path.stem.isdecimal()), key=lambda path: int(path.stem)
+        )
+    else:
+        count = _lines(folder / SHARD_COUNT_FILE)[0].strip()
+        if not count.isdecimal():
+            raise UserError(f"{folder / SHARD_COUNT_FILE}: must hold the number of tars; write it again")
+        shards = [folder / f"{number}.tar" for number in range(int(count))]
+    if not shards:
+        raise UserError(
+            f"{folder}: holds no shard (0.tar, 1.tar, ...); --general-knowledge takes the folder above test/"
+        )
+    return shards
+
+
 def read_classification(folder: Path, *, first: int = 0) -> tuple[GeneralKnowledge, list[PictureSource]]:
     """Reads any clip_benchmark webdataset folder; the pictures themselves are read later.
 
     Args:
-        folder: holds ``classnames.txt``, ``zeroshot_classification_templates.txt``, ``test/nshards.txt`` and
-            ``test/<n>.tar``.
+        folder: holds ``classnames.txt``, ``zeroshot_classification_templates.txt``, ``test/<n>.tar`` and, as
+            a rule, ``test/nshards.txt``.
         first: running number that the first picture gets.
 
     Raises:
@@ -205,12 +275,9 @@ def read_classification(folder: Path, *, first: int = 0) -> tuple[GeneralKnowled
             raise UserError(
                 f"{folder / TEMPLATES_FILE}, line {number}: lacks {{c}}, the place of the class name; add it"
             )
-    count = _lines(folder / "test" / SHARD_COUNT_FILE)[0].strip()
-    if not count.isdecimal():
-        raise UserError(f"{folder / 'test' / SHARD_COUNT_FILE}: must hold the number of tars; write it again")
     labels: list[int] = []
     sources: list[PictureSource] = []
-    for shard in (folder / "test" / f"{number}.tar" for number in range(int(count))):
+    for shard in _classification_shards(folder / "test"):
         samples = index_tar(shard)
         spans = []
         for sample in samples:

@@ -26,6 +26,13 @@ FRAGILE_IDS_FILE = "fragile_set_ids.json"
 """List of file names: the fragile set, the 5 % of retain_disjoint that Compromised aligns worst."""
 FRAGILE_SIMILARITIES_FILE = "fragile_set_all_similarities.json"
 """file name of a retain_disjoint picture -> its image-text cosine under Compromised."""
+SIDE_FILES = (
+    IDENTITIES_FILE,
+    CAPTIONS_FILE,
+    GENERIC_CAPTIONS_FILE,
+    FRAGILE_IDS_FILE,
+    FRAGILE_SIMILARITIES_FILE,
+)
 MANIFEST_FILE = "manifest.json"
 
 

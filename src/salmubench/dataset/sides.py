@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from salmubench.atomic import read_json
+from salmubench.dataset.hub import refuse_pointer
 from salmubench.dataset.schema import (
     CAPTIONS_FILE,
     FIELDS,
@@ -46,8 +47,14 @@ def canonical(key: str) -> str:
     return _CANONICAL.get(re.sub(r"[^a-z0-9]", "", key.lower()), key)
 
 
+def _read(path: Path) -> Any:
+    if path.exists():
+        refuse_pointer(path)
+    return read_json(path)
+
+
 def _object(path: Path) -> dict[str, Any]:
-    content = read_json(path)
+    content = _read(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: must be a JSON object, not {type(content).__name__}; write it again")
     return content
@@ -125,7 +132,7 @@ def read_fragile_ids(folder: Path) -> list[str] | None:
     path = folder / FRAGILE_IDS_FILE
     if not path.exists():
         return None
-    content = read_json(path)
+    content = _read(path)
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
         raise UserError(f"{path}: must be a JSON list of file names; write it again")
     return content

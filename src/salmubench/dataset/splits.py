@@ -41,6 +41,20 @@ def group_sizes(identities: int) -> tuple[int, int, int]:
     return halved, whole, identities - halved - whole
 
 
+def group_people(identities: Sequence[str], *, seed: int = 42) -> tuple[list[str], list[str], list[str]]:
+    """The people who are halved, forgotten whole and held out whole; their order does not matter.
+
+    Raises:
+        UserError: there are fewer than three.
+    """
+    if len(identities) < 3:
+        raise UserError(f"{len(identities)} identities cannot be split 50/25/25; make at least three")
+    halved, whole, _ = group_sizes(len(identities))
+    ordered = sorted(identities)
+    order = [ordered[place] for place in generator(seed, "splits", "identities").permutation(len(ordered))]
+    return order[:halved], order[halved : halved + whole], order[halved + whole :]
+
+
 def split_pairs(
     pairs: Sequence[Pair], *, seed: int = 42, association_split: AssociationSplit = "pair"
 ) -> dict[str, list[Pair]]:
@@ -66,20 +80,15 @@ def split_pairs(
             raise UserError(f"{pair.file_name}: occurs twice among the sensitive pairs; file names must be unique")
         names.add(pair.file_name)
         people[pair.identity_id].append(pair)
-    if len(people) < 3:
-        raise UserError(f"{len(people)} identities cannot be split 50/25/25; make at least three")
-    halved, whole, _ = group_sizes(len(people))
-    ordered = sorted(people)
-    order = [ordered[place] for place in generator(seed, "splits", "identities").permutation(len(people))]
-
+    halved, whole, held_out = group_people(list(people), seed=seed)
     splits: dict[str, list[Pair]] = {split: [] for split in SENSITIVE_SPLITS}
-    for identity in order[:halved]:
+    for identity in halved:
         forgotten, kept = _halve(people[identity], seed, association_split)
         splits["forget"] += forgotten
         splits["holdout_association"] += kept
-    for identity in order[halved : halved + whole]:
+    for identity in whole:
         splits["forget"] += people[identity]
-    for identity in order[halved + whole :]:
+    for identity in held_out:
         splits["holdout_identity"] += people[identity]
     return {split: sorted(members, key=lambda pair: pair.file_name) for split, members in splits.items()}
 

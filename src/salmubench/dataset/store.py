@@ -3,20 +3,24 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from salmubench.atomic import replacing
 from salmubench.dataset import sides
 from salmubench.dataset.hub import SCHEME, download
 from salmubench.dataset.manifest import check_sizes, content_revision, read_manifest, write_manifest
-from salmubench.dataset.pictures import ParquetPictures, PictureSource, PictureStore, open_parquet, read_columns
+from salmubench.dataset.pictures import (
+    ParquetPictures,
+    PictureSource,
+    PictureStore,
+    is_text,
+    open_parquet,
+    read_columns,
+)
 from salmubench.dataset.retain import GeneralKnowledge, read_classification
 from salmubench.dataset.schema import (
     CAPTIONS_FILE,
@@ -25,11 +29,12 @@ from salmubench.dataset.schema import (
     IDENTITIES_FILE,
     SENSITIVE_SPLITS,
     CaptionInfo,
-    Row,
 )
+from salmubench.dataset.write import SCHEMA, write_split
 from salmubench.errors import UserError
 
 __all__ = [
+    "SCHEMA",
     "Benchmark",
     "GeneralKnowledge",
     "PairSet",
@@ -40,22 +45,8 @@ __all__ = [
     "write_split",
 ]
 
-ROWS_PER_GROUP = 100
-"""Rows of one parquet row group: what ``PictureStore.stream`` holds in memory (100 pictures of 512 px are 5 MB)."""
-
-_FEATURES = (
-    '{"info": {"features": {"image": {"_type": "Image"}, "text": {"dtype": "string", "_type": "Value"}, '
-    '"identity_id": {"dtype": "string", "_type": "Value"}, "file_name": {"dtype": "string", "_type": "Value"}}}}'
-)
-SCHEMA = pa.schema(
-    [
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-        ("text", pa.string()),
-        ("identity_id", pa.string()),
-        ("file_name", pa.string()),
-    ],
-    metadata={"huggingface": _FEATURES},
-)
+IDENTITY_DIGITS = 8
+"""An identity is written with so many digits."""
 
 
 @dataclass(frozen=True)
@@ -123,17 +114,17 @@ class Benchmark:
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
-    """The parquet files of a split, ``data/<split>-*.parquet``, in order.
+    """The parquet files of a split, ``data/<split>.parquet`` or ``data/<split>-*.parquet``, in order.
 
     Raises:
         UserError: there is none, or one of ``...-of-0000N`` is missing.
     """
-    paths = sorted((folder / "data").glob(f"{split}-*.parquet"))
+    paths = sorted([*(folder / "data").glob(f"{split}.parquet"), *(folder / "data").glob(f"{split}-*.parquet")])
     if not paths:
         raise UserError(
             f"{folder / 'data'}: the split {split!r} is missing ({split}-*.parquet); check the path or download it"
         )
-    numbered = [re.fullmatch(rf"{split}-(\d+)-of-(\d+)", path.stem) for path in paths]
+    numbered = [re.fullmatch(rf"{split}-(\d+)-of-(\d+)(?:-[0-9a-f]+)?", path.stem) for path in paths]
     totals = {match[2] for match in numbered if match}
     if len(totals) > 1 or (totals and len(paths) != int(next(iter(totals)))):
         raise UserError(
@@ -146,10 +137,26 @@ def split_files(folder: Path, split: str) -> list[Path]:
 def _column(path: Path, table: Any, name: str) -> list[str | None]:
     column = table.column(name)
     text = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_null(text)):
+    if not (is_text(text) or pa.types.is_null(text)):
         raise UserError(f"{path}: the column {name!r} holds {column.type}, not text; convert it to string")
     values: list[str | None] = column.to_pylist()
     return values
+
+
+def _identities(path: Path, table: Any) -> list[str | None]:
+    """The people shown. Tools that re-export a table turn ``00011747`` into 11747, or 11747.0 beside nulls."""
+    kind = table.column("identity_id").type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return _column(path, table, "identity_id")
+    found: list[str | None] = []
+    for row, value in enumerate(table.column("identity_id").to_pylist()):
+        if value is None or value != value:  # pandas writes NaN for null
+            found.append(None)
+        elif value >= 0 and value == int(value):
+            found.append(f"{int(value):0{IDENTITY_DIGITS}d}")
+        else:
+            raise UserError(f"{path}, row {row}: the identity_id {value} is no identity; export the column as string")
+    return found
 
 
 def _full_column(path: Path, table: Any, name: str) -> tuple[str, ...]:
@@ -167,7 +174,7 @@ def _read_pairs(path: Path, split: str) -> PairSet:
         if name not in present:
             raise UserError(f"{path}: the column {name!r} is missing; it needs image, text, identity_id and file_name")
     table = read_columns(path, [name for name in ("text", "identity_id", "file_name") if name in present])
-    identity = _column(path, table, "identity_id") if "identity_id" in present else [None] * table.num_rows
+    identity = _identities(path, table) if "identity_id" in present else [None] * table.num_rows
     return PairSet(
         split,
         np.arange(table.num_rows, dtype=np.int64),
@@ -177,12 +184,24 @@ def _read_pairs(path: Path, split: str) -> PairSet:
     )
 
 
+def _refuse_repeats(split: str, paths: Sequence[Path], parts: Sequence[PairSet]) -> None:
+    seen: set[str] = set()
+    for path, part in zip(paths, parts, strict=True):
+        for row, name in enumerate(part.file_name):
+            if name in seen:
+                raise UserError(
+                    f"{path}, row {row}: {name} stands in the split {split!r} already; drop one of the rows"
+                )
+            seen.add(name)
+
+
 def _read_split(folder: Path, split: str, first: int) -> tuple[PairSet, list[PictureSource]]:
     """A split whose pictures are numbered from ``first``."""
     paths = split_files(folder, split)
     parts = [_read_pairs(path, split) for path in paths]
     sources: list[PictureSource] = [ParquetPictures(path, folder) for path in paths]
     count = sum(map(len, parts))
+    _refuse_repeats(split, paths, parts)
     pairs = PairSet(
         split,
         np.arange(first, first + count, dtype=np.int64),
@@ -257,6 +276,8 @@ def locate(data: str | Path) -> tuple[Path, Path | None, str | None]:
         root, revision = download(str(data))
         return root, None, revision
     folder = Path(data)
+    if folder.is_file():
+        raise UserError(f"{folder}: is a file; --data takes the folder around it, which holds salmubench/ or data/")
     if (folder / "salmubench").is_dir():
         return folder / "salmubench", folder, None
     if (folder / "data").is_dir():
@@ -310,51 +331,3 @@ def load_benchmark(data: str | Path, *, general_knowledge: str | Path | None = N
         generic_captions=sides.read_generic_captions(root),
         general_knowledge=knowledge,
     )
-
-
-def _write_parquet(path: Path, rows: list[Row]) -> None:
-    """Uncompressed pictures (they are compressed already), everything else zstd."""
-    columns = ("image.bytes", "image.path", "text", "identity_id", "file_name")
-    compression = {column: "NONE" if column == "image.bytes" else "ZSTD" for column in columns}
-    with pq.ParquetWriter(
-        path,
-        SCHEMA,
-        compression=compression,
-        use_dictionary=["identity_id"],
-        write_statistics=["identity_id", "file_name"],
-    ) as writer:
-        for first in range(0, max(len(rows), 1), ROWS_PER_GROUP):
-            group = rows[first : first + ROWS_PER_GROUP]
-            content = {
-                "image": [{"bytes": row.image, "path": row.file_name} for row in group],
-                "text": [row.text for row in group],
-                "identity_id": [row.identity_id for row in group],
-                "file_name": [row.file_name for row in group],
-            }
-            writer.write_table(pa.table(content, schema=SCHEMA))
-
-
-def write_split(folder: Path, split: str, rows: Iterable[Row], *, rows_per_file: int = 2000) -> list[Path]:
-    """Writes ``folder/data/<split>-00000-of-0000N.parquet`` and removes the split's older files.
-
-    The files carry the Hugging Face feature metadata, so that ``datasets.load_dataset`` decodes the pictures; their
-    bytes depend on the rows alone.
-
-    Returns:
-        The files, in order; one without rows if there are none.
-    """
-    data, remaining = folder / "data", iter(rows)
-    staging = data / f"{split}.parts"
-    with replacing(staging) as temporary:
-        temporary.mkdir()
-        count = 0
-        while (batch := list(islice(remaining, rows_per_file))) or not count:
-            _write_parquet(temporary / f"{count:05d}.parquet", batch)
-            count += 1
-    for stale in data.glob(f"{split}-*.parquet"):
-        stale.unlink()
-    written = [data / f"{split}-{part:05d}-of-{count:05d}.parquet" for part in range(count)]
-    for part, path in enumerate(written):
-        (staging / f"{part:05d}.parquet").replace(path)
-    staging.rmdir()
-    return written

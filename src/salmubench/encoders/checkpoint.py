@@ -1,46 +1,55 @@
 """Checkpoints: load an encoder from a folder, a weights file or the hub; save a model as a folder.
 
 A checkpoint folder holds ``open_clip_config.json`` (``{"model_cfg": ..., "preprocess_cfg": ...}``) and the weights. We
-write safetensors only; ``.bin`` and ``.pt`` are read with ``weights_only=True``, so that no file can run code.
+write safetensors only; pickles (``.bin``, ``.pt``, ``.pth``) are read with ``weights_only=True``: no file can run code.
 """
 
 import difflib
 import json
 import logging
-import warnings
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import open_clip
 import torch
-from huggingface_hub import hf_hub_download
-from open_clip.pretrained import download_pretrained_from_hf
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from salmubench.atomic import read_json, replacing, sha256_file, write_json
+from salmubench.dataset.hub import MODEL_SCHEME, WEIGHTS_FILES, download_model
+from salmubench.encoders import huggingface
 from salmubench.encoders.encoder import PRECISIONS, Encoder
+from salmubench.encoders.weights import SUFFIXES, fit, read_state
 from salmubench.errors import RunError, UserError
 
 CONFIG_FILE = "open_clip_config.json"
 RECORD_FILE = "record.json"
 """Lies beside a checkpoint that an unlearning run wrote."""
-WEIGHTS_FILE = "open_clip_model.safetensors"
-WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pt")
-HUB_PREFIX = "hf-hub:"
+WEIGHTS_FILE = WEIGHTS_FILES[0]
 FOLDER_PREFIX = "local-dir:"
+
+_PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
+_CHOICES = {
+    "interpolation": ("bicubic", "bilinear", "random"),
+    "resize_mode": ("shortest", "longest", "squash"),
+    "mode": ("RGB",),
+}
 
 
 @dataclass(frozen=True)
 class _Source:
     name: str
     weights: Path
-    model: str  # what open_clip calls the configuration: a built-in name or "local-dir:PATH"
-    tokenizer: str
+    config: dict[str, Any]  # model_cfg and preprocess_cfg
+    architecture: str
+    tokenizer: str | None  # what open_clip.get_tokenizer takes; None where the configuration alone tells it
 
 
 def load_encoder(
@@ -49,35 +58,32 @@ def load_encoder(
     """Loads a checkpoint for encoding.
 
     Args:
-        checkpoint: an open_clip folder, a weights file (.safetensors, .bin, .pt) or ``hf-hub:OWNER/NAME[@REVISION]``.
-        arch: open_clip's name of the architecture, e.g. ``ViT-B-16``; needed where no configuration lies beside the
-            weights, and then in its place.
+        checkpoint: an open_clip folder, a Hugging Face CLIP folder, a weights file (.safetensors, .bin, .pt, .pth) or
+            ``hf-hub:OWNER/NAME[@REVISION]``.
+        arch: open_clip's name of the architecture, e.g. ``ViT-B-16``, or the path of a JSON file with embed_dim,
+            vision_cfg and text_cfg; needed where no configuration lies beside the weights, and then in its place.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...; a GPU if there is one by default.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        precision: a key of ``PRECISIONS``.
 
     Raises:
         UserError: no such checkpoint, architecture, device or precision; a file that could run code; weights that do
-            not fit the architecture.
+            not fit the architecture or are not finite.
+        RunError: the hub cannot be reached and the cache does not hold the model.
     """
     if precision not in PRECISIONS:
         raise UserError(f"--precision {precision}: there is no such precision; choose from {', '.join(PRECISIONS)}")
-    if arch is not None and open_clip.get_model_config(arch) is None:
-        near = difflib.get_close_matches(arch, open_clip.list_models(), n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "see open_clip.list_models()"
-        raise UserError(f"--arch {arch}: open_clip knows no such architecture; {hint}")
     target = _device(device)
     source = _locate(str(checkpoint), arch)
-    model, preprocess = _build(source, target)
-    config = {"model_cfg": open_clip.get_model_config(source.model), "preprocess_cfg": model.visual.preprocess_cfg}
+    model, preprocess, tokenizer = _build(source, target)
     return Encoder(
         name=source.name,
-        architecture=_architecture(source.model, config["model_cfg"]),
+        architecture=source.architecture,
         weights_sha256=sha256_file(source.weights),
-        config=config,
+        config={"model_cfg": source.config["model_cfg"], "preprocess_cfg": model.visual.preprocess_cfg},
         precision=precision,
         device=target,
         model=model,
-        tokenizer=open_clip.get_tokenizer(source.tokenizer),
+        tokenizer=tokenizer,
         preprocess=preprocess,
     )
 
@@ -88,14 +94,44 @@ def checkpoint_config(folder: str | Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing or holds no model configuration.
     """
-    path = Path(str(folder).removeprefix(FOLDER_PREFIX)) / CONFIG_FILE
+    return _read_config(Path(str(folder).removeprefix(FOLDER_PREFIX)) / CONFIG_FILE)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """A file with a whole configuration, or with the ``model_cfg`` alone, as open_clip's own files have it."""
     config = read_json(path)
-    model = config.get("model_cfg") if isinstance(config, dict) else None
+    whole = isinstance(config, dict) and "model_cfg" in config
+    model = config["model_cfg"] if whole else config
     if not isinstance(model, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model.keys():
         raise UserError(
             f"{path}: no model_cfg with embed_dim, vision_cfg and text_cfg in it; save the checkpoint again"
         )
-    return {"model_cfg": model, "preprocess_cfg": config.get("preprocess_cfg") or {}}
+    for key in ("vision_cfg", "text_cfg"):
+        if not isinstance(model[key], dict):
+            raise UserError(f"{path}: its {key} must be a JSON object; save the checkpoint again")
+    preprocessing = (config.get("preprocess_cfg") if whole else None) or {}
+    _check_preprocessing(path, preprocessing)
+    return {"model_cfg": model, "preprocess_cfg": preprocessing}
+
+
+def _check_preprocessing(path: Path, preprocessing: Any) -> None:
+    if not isinstance(preprocessing, dict):
+        raise UserError(f"{path}: its preprocess_cfg must be a JSON object; save the checkpoint again")
+    for key, value in preprocessing.items():
+        if key in ("mean", "std"):
+            numbers = isinstance(value, list) and len(value) == 3 and all(_is_number(number) for number in value)
+            right = numbers and (key == "mean" or min(value) > 0)
+            wanted = f"three {'' if key == 'mean' else 'positive '}numbers"
+        elif key in _CHOICES:
+            right, wanted = value in _CHOICES[key], f"one of {', '.join(_CHOICES[key])}"
+        else:
+            continue
+        if value is not None and not right:
+            raise UserError(f"{path}: {key} in its preprocess_cfg must be {wanted}, not {json.dumps(value)}; mend it")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def save_checkpoint(model: nn.Module, config: dict[str, Any], folder: str | Path) -> None:
@@ -131,79 +167,103 @@ def _device(device: str | None) -> torch.device:
 
 
 def _locate(checkpoint: str, arch: str | None) -> _Source:
-    if checkpoint.startswith(HUB_PREFIX):
-        return _locate_on_hub(checkpoint.removeprefix(HUB_PREFIX), arch)
+    if checkpoint.startswith(MODEL_SCHEME):
+        folder = download_model(checkpoint)
+        return _locate_folder(folder, checkpoint.removeprefix(MODEL_SCHEME).split("@")[0], arch)
     path = Path(checkpoint.removeprefix(FOLDER_PREFIX))
     if path.is_dir():
-        model = arch or f"{FOLDER_PREFIX}{path}"
-        if arch is None:
-            checkpoint_config(path)  # says what is wrong with it in one sentence
-        return _Source(path.resolve().name, _weights_in(path), model, model)
+        return _locate_folder(path, path.resolve().name, arch)
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint; give an open_clip folder, a weights file or hf-hub:OWNER/NAME")
-    if path.suffix not in WEIGHTS_SUFFIXES:
         raise UserError(
-            f"{path}: not one of {', '.join(WEIGHTS_SUFFIXES)}, and other files may run code; save it as .safetensors"
+            f"{path}: no such checkpoint; give an open_clip folder, a weights file or {MODEL_SCHEME}OWNER/NAME"
+        )
+    if path.suffix not in SUFFIXES:
+        raise UserError(
+            f"{path}: not one of {', '.join(SUFFIXES)}, and other files may run code; save it as .safetensors"
         )
     if arch is None:
         raise UserError(f"{path}: a weights file does not say its architecture; add --arch, e.g. --arch ViT-B-16")
-    return _Source(path.stem, path, arch, arch)
+    return _Source(path.stem, path, *_architecture(arch))
+
+
+def _locate_folder(folder: Path, name: str, arch: str | None) -> _Source:
+    if arch is not None:
+        return _Source(name, _weights_in(folder), *_architecture(arch))
+    tokenizer = None
+    if (folder / CONFIG_FILE).exists() or not (folder / huggingface.CONFIG_FILE).exists():
+        config, tokenizer = checkpoint_config(folder), f"{FOLDER_PREFIX}{folder}"
+    else:
+        config = huggingface.read_config(folder)
+    return _Source(name, _weights_in(folder), config, _describe(config["model_cfg"]), tokenizer)
 
 
 def _weights_in(folder: Path) -> Path:
-    preferred = [folder / WEIGHTS_FILE, folder / "open_clip_pytorch_model.bin"]
-    others = [path for suffix in WEIGHTS_SUFFIXES for path in sorted(folder.glob(f"*{suffix}"))]
+    preferred = [folder / name for name in WEIGHTS_FILES]
+    others = [path for suffix in SUFFIXES for path in sorted(folder.glob(f"*{suffix}"))]
     for path in (*preferred, *others):
         if path.is_file():
             return path
-    raise UserError(f"{folder}: holds no weights ({', '.join(WEIGHTS_SUFFIXES)}); put {WEIGHTS_FILE} there")
+    raise UserError(f"{folder}: holds no weights ({', '.join(SUFFIXES)}); put {WEIGHTS_FILE} there")
 
 
-def _locate_on_hub(identifier: str, arch: str | None) -> _Source:
-    repository, _, revision = identifier.partition("@")
-    try:
-        weights = Path(download_pretrained_from_hf(repository, revision=revision or None))
-        if arch is not None:
-            return _Source(repository, weights, arch, arch)
-        config = Path(hf_hub_download(repository, CONFIG_FILE, revision=revision or None))
-    except Exception as error:  # the hub client raises two dozen kinds: offline, gated, no such file, bad name
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{HUB_PREFIX}{identifier}: could not be fetched from the hub ({reason}); check the name and the network"
-        ) from error
-    return _Source(repository, weights, f"{FOLDER_PREFIX}{config.parent}", f"{HUB_PREFIX}{repository}")
+def _architecture(arch: str) -> tuple[dict[str, Any], str, str | None]:
+    """Configuration, name and tokenizer of what ``--arch`` names."""
+    if arch.endswith(".json"):
+        config = _read_config(Path(arch))
+        return config, _describe(config["model_cfg"]), None
+    model = open_clip.get_model_config(arch) if ":" not in arch else None
+    if model is None:
+        near = difflib.get_close_matches(arch, open_clip.list_models(), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see open_clip.list_models(), or give a JSON file"
+        raise UserError(f"--arch {arch}: open_clip knows no such architecture; {hint}")
+    return {"model_cfg": model, "preprocess_cfg": _published_preprocessing(arch)}, arch, arch
 
 
-def _build(source: _Source, device: torch.device) -> tuple[Any, Callable[[Image.Image], Tensor]]:
+def _published_preprocessing(arch: str) -> dict[str, Any]:
+    """What all published weights of an architecture agree on; SigLIP and MobileCLIP want other means than CLIP."""
+    published = [get_pretrained_cfg(arch, tag) for tag in list_pretrained_tags_by_model(arch)]
+    found = [{key: weights[key] for key in _PREPROCESSING if key in weights} for weights in published]
+    return found[0] if found and all(entry == found[0] for entry in found) else {}
+
+
+def _build(source: _Source, device: torch.device) -> tuple[Any, Callable[[Image.Image], Tensor], Any]:
+    state = read_state(source.weights)
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # open_clip would warn of random weights, which we replace at once
     try:
-        model, _, preprocess = open_clip.create_model_and_transforms(source.model, load_weights=False)
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols
-            open_clip.load_checkpoint(model, str(source.weights), weights_only=True)
-    except Exception as error:  # safetensors, pickle, zip and state-dict errors have no common class
+        with TemporaryDirectory() as folder:
+            write_json(Path(folder) / CONFIG_FILE, source.config)
+            name = f"{FOLDER_PREFIX}{folder}"
+            model, _, preprocess = open_clip.create_model_and_transforms(
+                name, load_weights=False, pretrained_text=False
+            )
+            tokenizer = open_clip.get_tokenizer(source.tokenizer or name)
+    except Exception as error:  # whatever the library makes of a configuration that it cannot build
         reason = " ".join(str(error).split())[:200]
+        needs = isinstance(error, ImportError) or "transformers" in reason
+        mend = "pip install transformers" if needs else "check --arch or the configuration beside the weights"
+        if isinstance(error, OSError) and not needs:  # transformers', of a tokenizer or text tower that lies elsewhere
+            mend = "put its tokenizer files beside the weights or check the network"
         raise UserError(
-            f"{source.weights}: not plain weights of this architecture ({type(error).__name__}: {reason}); "
-            "check --arch or save them again as .safetensors"
+            f"{source.weights}: open_clip cannot build {source.architecture} ({type(error).__name__}: {reason}); {mend}"
         ) from error
     finally:
         root.setLevel(level)
+    fit(model, state, source.weights, source.architecture)
     # Channels-last convolutions take two thirds of the time on a CPU (measured with the mini ResNet).
-    return model.to(device, memory_format=torch.channels_last).eval(), preprocess
+    return model.to(device, memory_format=torch.channels_last).eval(), preprocess, tokenizer
 
 
-def _architecture(model: str, model_cfg: dict[str, Any]) -> str:
-    if not model.startswith(FOLDER_PREFIX):
-        return model
+def _describe(model_cfg: Mapping[str, Any]) -> str:
+    """open_clip's name of an architecture, or a short description where it has none."""
     for path in sorted((Path(open_clip.__file__).parent / "model_configs").glob("*.json")):
         # Only names that open_clip ships: one that this process added means nothing to a reader of the report.
         if json.loads(path.read_text(encoding="utf-8")) == model_cfg:
             return path.stem
     vision, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]
     if not {"layers", "width", "image_size"} <= vision.keys() or not {"layers", "width"} <= text.keys():
-        return "custom"
+        return str(vision.get("timm_model_name", "custom"))
     layers = vision["layers"]
     tower = f"ResNet-{'.'.join(map(str, layers))}" if isinstance(layers, list) else f"ViT-{layers}"
     return f"{tower} width {vision['width']} at {vision['image_size']} px, text {text['layers']} x {text['width']}"

@@ -1,12 +1,17 @@
-"""A dual encoder: encodes pictures and captions. ``checkpoint.py`` loads one."""
+"""A dual encoder: encodes pictures and captions. ``checkpoint.py`` loads one.
 
+``encode`` is the one loop that feeds encoders: threads prepare inputs a little ahead of the models, and each model runs
+forward passes of one shape, whatever stands around an input.
+"""
+
+import json
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -16,12 +21,30 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from salmubench.dataset.pictures import decode_picture
-from salmubench.errors import RunError
+from salmubench.errors import RunError, UserError
 from salmubench.jobs import cores
-from salmubench.progress import Progress, silent
+from salmubench.progress import Advance, Progress, silent
 
-PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""fp32 computes everything in float32 (no TF32); the others run under autocast. Embeddings are float32 always."""
+PRECISIONS: dict[str, torch.dtype | None] = {
+    "fp32": None,
+    "bf16": torch.bfloat16,
+    "fp16-autocast": torch.float16,
+}
+"""fp32 computes everything in float32 (no TF32). bf16 and fp16-autocast run the two towers under torch's autocast and
+normalise what comes out in float32, as CUDA's autocast does by itself. Embeddings are float32, cosines exact, always.
+"""
+
+T = TypeVar("T")
+R = TypeVar("R")
+BatchSize = int | Literal["auto"]
+GPU_BATCH = 512
+CPU_PIXELS = 1 << 21
+"""Of a batch on a CPU: 32 pictures of 224 px. Larger ones leave the cache, and the last is filled up for nothing."""
+CPU_BATCH = (8, 256)
+CHUNK = 16
+"""Inputs that a thread prepares at a time."""
+PROBE = "Siqi Yue’s blood group is A+; Ökonom, 東京, +49 30 1234567. " * 4
+"""Tokenizers that read this alike are taken for equal. It is longer than most context lengths."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +78,44 @@ class Encoder:
         """Length d of an embedding."""
         return int(self.config["model_cfg"]["embed_dim"])
 
+    def batch_size(self, wanted: BatchSize, total: int) -> int:
+        """Inputs of each forward pass over ``total`` inputs.
+
+        ``auto`` follows from device and picture size alone, so that runs agree. No pass is larger than the power of
+        two that holds all inputs.
+
+        Raises:
+            UserError: ``wanted`` is neither a positive number nor ``auto``.
+        """
+        if wanted == "auto":
+            size = GPU_BATCH if self.device.type != "cpu" else self._cpu_batch()
+        elif isinstance(wanted, int) and wanted >= 1:
+            size = wanted
+        else:
+            raise UserError(f"--batch-size {wanted}: give a number of inputs, 1 or more, or auto")
+        return min(size, 1 << max(0, total - 1).bit_length())
+
+    def _cpu_batch(self) -> int:
+        low, high = CPU_BATCH
+        size = self.config["model_cfg"]["vision_cfg"].get("image_size", 224)
+        height, width = size if isinstance(size, Sequence) else (size, size)
+        fitting = max(1, CPU_PIXELS // int(height * width))
+        return max(low, min(high, 1 << (fitting.bit_length() - 1)))
+
     def encode_pictures(
         self,
         pictures: Iterable[tuple[str, bytes]],
         total: int,
         *,
-        batch_size: int = 256,
+        batch_size: BatchSize = "auto",
         progress: Progress = silent,
     ) -> NDArray[np.float32]:
-        """Embeds encoded pictures. They are decoded by a few threads, one batch ahead of the model.
+        """Embeds encoded pictures.
 
         Args:
             pictures: (where the picture lies, its bytes) for each; read as a stream, never held as a whole.
             total: how many there are.
-            batch_size: pictures a forward pass; changes speed and memory, not results.
+            batch_size: pictures a forward pass, or ``auto``.
             progress: shows the pictures done.
 
         Returns:
@@ -78,13 +125,12 @@ class Encoder:
             UserError: a picture does not decode; the message says which.
             RunError: an embedding is not finite.
         """
-        batches = self._decoded(pictures, batch_size)
-        return self._encode("encode_image", batches, total, "encoding pictures", progress)
+        return self._all(picture_tower(lambda where: str(where)), pictures, total, batch_size, progress)
 
     def encode_texts(
-        self, texts: Sequence[str], *, batch_size: int = 256, progress: Progress = silent
+        self, texts: Sequence[str], *, batch_size: BatchSize = "auto", progress: Progress = silent
     ) -> NDArray[np.float32]:
-        """Embeds captions.
+        """Embeds captions; one over the context length is cut as the tokenizer cuts it, its end token kept.
 
         Returns:
             L2-normalised embeddings in the order of ``texts``, shape (len(texts), d).
@@ -92,39 +138,26 @@ class Encoder:
         Raises:
             RunError: an embedding is not finite.
         """
-        batches = (self.tokenizer(batch) for batch in _batched(texts, batch_size))
-        return self._encode("encode_text", batches, len(texts), "encoding captions", progress)
+        return self._all(TEXT_TOWER, texts, len(texts), batch_size, progress)
 
-    def _decoded(self, pictures: Iterable[tuple[str, bytes]], batch_size: int) -> Iterator[Tensor]:
-        ahead: deque[list[Future[Tensor]]] = deque()
-        with ThreadPoolExecutor(min(16, cores())) as pool:
-            try:
-                for batch in _batched(pictures, batch_size):
-                    ahead.append([pool.submit(self._prepare, *picture) for picture in batch])
-                    if len(ahead) > 1:
-                        yield torch.stack([future.result() for future in ahead.popleft()])
-                while ahead:
-                    yield torch.stack([future.result() for future in ahead.popleft()])
-            finally:
-                pool.shutdown(cancel_futures=True)
-
-    def _prepare(self, where: str, content: bytes) -> Tensor:
-        return self.preprocess(decode_picture(content, where))
-
-    def _encode(
-        self, tower: str, batches: Iterable[Tensor], total: int, description: str, progress: Progress
+    def _all(
+        self, tower: "Tower", inputs: Iterable[Any], total: int, batch_size: BatchSize, progress: Progress
     ) -> NDArray[np.float32]:
         features = np.empty((total, self.dimension), np.float32)
-        encode = getattr(self.model, tower)
-        done = 0
-        with torch.inference_mode(), self._arithmetic(), progress(description, total) as advance:
-            for batch in batches:
-                embedded = functional.normalize(encode(batch.to(self.device)).float(), dim=-1)
-                features[done : done + len(embedded)] = embedded.cpu().numpy()
-                done += len(embedded)
-                advance(len(embedded))
-        if done != total:
-            raise ValueError(f"{done} inputs came where {total} were announced")
+        wanted = (Wanted(place, content, (0,)) for place, content in enumerate(inputs))
+        with progress(tower.bar, total) as advance:
+            encode([self], tower, wanted, total, [features.__setitem__], batch_size=batch_size, advance=advance)
+        return features
+
+    def forward(self, tower: str, batch: Tensor) -> NDArray[np.float32]:
+        """One pass of ``encode_image`` or ``encode_text``: L2-normalised embeddings, (b, d).
+
+        Raises:
+            RunError: an embedding is not finite.
+        """
+        with torch.inference_mode(), self._arithmetic():
+            embedded = functional.normalize(getattr(self.model, tower)(batch.to(self.device)).float(), dim=-1)
+        features: NDArray[np.float32] = embedded.cpu().numpy()
         if not np.isfinite(features).all():
             raise RunError(
                 f"{self.name}: the model gives embeddings that are not finite; its weights are broken, train it again"
@@ -142,7 +175,212 @@ class Encoder:
             yield
 
 
-def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
+@dataclass(frozen=True)
+class Tower:
+    """One of a model's two towers, and how its inputs are made.
+
+    Attributes:
+        method: the open_clip model's.
+        bar: the title of its progress bar.
+        read: what all encoders share of an input's making: decodes a picture.
+        prepare: an encoder's own part, for several at once: tensors of one input each.
+        alike: encoders with equal values make equal tensors, and share them.
+    """
+
+    method: Literal["encode_image", "encode_text"]
+    bar: str
+    read: Callable[[Any], Any]
+    prepare: Callable[[Encoder, list[Any]], Iterable[Tensor]]
+    alike: Callable[[Encoder], str]
+
+
+def picture_tower(describe: Callable[[Any], str]) -> Tower:
+    """The tower of pictures given as (name, bytes); ``describe`` says of a name where the picture lies."""
+    return Tower(
+        "encode_image",
+        "encoding pictures",
+        lambda picture: decode_picture(picture[1], describe(picture[0])),
+        lambda encoder, pictures: map(encoder.preprocess, pictures),
+        lambda encoder: json.dumps(encoder.config["preprocess_cfg"], sort_keys=True, default=str),
+    )
+
+
+TEXT_TOWER = Tower(
+    "encode_text",
+    "encoding captions",
+    lambda text: text,
+    lambda encoder, texts: encoder.tokenizer(texts),
+    lambda encoder: str(encoder.tokenizer([PROBE]).tolist()),
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An input: its place, its content, and the numbers of the encoders that want it (none: it is only counted)."""
+
+    place: int
+    content: Any
+    by: Sequence[int]
+
+
+Take = Callable[[list[int], NDArray[np.float32]], None]
+"""Receives the embeddings, (b, d), of the inputs at these places."""
+
+
+def encode(
+    encoders: Sequence[Encoder],
+    tower: Tower,
+    inputs: Iterable[Wanted],
+    total: int,
+    takes: Sequence[Take],
+    *,
+    batch_size: BatchSize = "auto",
+    workers: int | None = None,
+    advance: Advance = lambda count: None,
+) -> tuple[float, float]:
+    """Reads and decodes each input once and runs it through every encoder that wants it.
+
+    No embedding depends on ``workers`` or on the other encoders.
+
+    Args:
+        encoders: all held in memory together.
+        tower: what to run.
+        inputs: drawn by a thread of their own, a little ahead.
+        total: how many there are.
+        takes: one an encoder, called in this thread.
+        batch_size: inputs a forward pass, or ``auto``: then halved as often as memory runs out.
+        workers: threads that prepare inputs; by default as many as there are cores, 16 at most.
+        advance: told how many inputs are through.
+
+    Returns:
+        Seconds that the models waited for inputs, and seconds in all.
+
+    Raises:
+        UserError: an input cannot be read; a fixed ``batch_size`` does not fit into memory.
+        RunError: an embedding is not finite; a single input does not fit into memory.
+    """
+    kinds = [tower.alike(encoder) for encoder in encoders]
+    like = [kinds.index(kind) for kind in kinds]
+    passes = [
+        _Passes(encoder, take, tower.method, encoder.batch_size(batch_size, total), batch_size != "auto")
+        for encoder, take in zip(encoders, takes, strict=True)
+    ]
+
+    def prepare(chunk: list[Wanted]) -> list[tuple[Wanted, dict[int, Tensor]]]:
+        tensors: list[dict[int, Tensor]] = [{} for _ in chunk]
+        read = [tower.read(wanted.content) if wanted.by else None for wanted in chunk]
+        for kind in set(like):
+            rows = [row for row, wanted in enumerate(chunk) if any(like[number] == kind for number in wanted.by)]
+            if rows:
+                for row, tensor in zip(rows, tower.prepare(encoders[kind], [read[row] for row in rows]), strict=True):
+                    tensors[row][kind] = tensor
+        return list(zip(chunk, tensors, strict=True))
+
+    started, waited = time.perf_counter(), 0.0
+    largest = max((each.size for each in passes), default=1)
+    chunks = ahead(batched(inputs, CHUNK), prepare, decoders(workers), 2 * largest // CHUNK)
+    while True:
+        asked = time.perf_counter()
+        chunk = next(chunks, None)
+        waited += time.perf_counter() - asked
+        if chunk is None:
+            break
+        for wanted, tensors in chunk:
+            for number in wanted.by:
+                passes[number].add(wanted.place, tensors[like[number]])
+        advance(len(chunk))
+    for each in passes:
+        each.finish()
+    return waited, time.perf_counter() - started
+
+
+class _Passes:
+    """The forward passes of one encoder's tower, all of one shape: the last one is filled up with its last input.
+
+    A matrix product may round otherwise in another shape; so an embedding hangs on its input alone, not on how many
+    others there are or were found in a cache.
+    """
+
+    def __init__(self, encoder: Encoder, take: Take, method: str, size: int, fixed: bool) -> None:
+        self.encoder, self.take, self.method, self.size, self.fixed = encoder, take, method, size, fixed
+        self.waiting: list[tuple[int, Tensor]] = []
+
+    def add(self, place: int, tensor: Tensor) -> None:
+        self.waiting.append((place, tensor))
+        while len(self.waiting) >= self.size:
+            self._run()
+
+    def finish(self) -> None:
+        while self.waiting:
+            self._run()
+
+    def _run(self) -> None:
+        batch = self.waiting[: self.size]
+        filled = batch + batch[-1:] * (self.size - len(batch))
+        try:
+            features = self.encoder.forward(self.method, torch.stack([tensor for _, tensor in filled]))
+        except torch.OutOfMemoryError as error:
+            features = None
+            self._halve(str(error).splitlines()[0] if str(error) else "out of memory")
+        if features is None:
+            torch.cuda.empty_cache()  # here the failed pass's tensors, held by the exception, are gone
+            return
+        self.take([place for place, _ in batch], features[: len(batch)])
+        del self.waiting[: len(batch)]
+
+    def _halve(self, reason: str) -> None:
+        device = self.encoder.device
+        if self.fixed:
+            raise UserError(
+                f"--batch-size {self.size}: does not fit into the memory of {device} ({reason}); choose a smaller one "
+                "or auto"
+            )
+        if self.size == 1:
+            raise RunError(f"{self.encoder.name}: not one input fits into the memory of {device} ({reason}); free some")
+        self.size //= 2
+
+
+def decoders(workers: int | None) -> int:
+    """Threads that decode: as many as there are cores, 16 at most, where nothing else is asked for.
+
+    Raises:
+        UserError: ``workers`` is below 1.
+    """
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: give the number of threads that decode pictures, 1 or more")
+    return workers or min(16, cores())
+
+
+def ahead(chunks: Iterable[T], work: Callable[[T], R], workers: int, depth: int) -> Iterator[R]:
+    """``map(work, chunks)`` by threads that stay ``depth`` chunks ahead; one more thread draws the chunks."""
+    source = iter(chunks)
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(workers) as pool:
+
+        def begin() -> Future[R | None]:
+            drawn = reader.submit(next, source, None)
+            return pool.submit(lambda: None if (chunk := drawn.result()) is None else work(chunk))
+
+        begun = deque(begin() for _ in range(max(depth, workers) + 1))
+        try:
+            while (done := begun.popleft().result()) is not None:
+                begun.append(begin())
+                yield done
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            reader.shutdown(cancel_futures=True)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of ``size`` items, the last one shorter. An error of ``items`` comes behind the items before it."""
+    batch: list[T] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except UserError:
+        yield batch
+        raise
+    if batch:
         yield batch

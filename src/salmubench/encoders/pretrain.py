@@ -12,14 +12,17 @@ import shutil
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import open_clip
 import open_clip_train.main as engine
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from salmubench.atomic import alone, read_json, replacing, write_json
 from salmubench.dataset.manifest import check_sizes, read_manifest
@@ -206,7 +209,7 @@ def engine_arguments(scale: Preset, shards: Shards, work: Path, seed: int) -> li
         "eps": 1e-6,
         "warmup": recipe.warmup_steps,
         "precision": recipe.precision,
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "device": _device(),
         "seed": seed,
         "workers": 0,
         "logs": str(work),
@@ -216,6 +219,10 @@ def engine_arguments(scale: Preset, shards: Shards, work: Path, seed: int) -> li
         "log-every-n-steps": 10,
     }
     return [*(f"--{flag}={value}" for flag, value in flags.items()), "--save-most-recent"]
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def model_name(scale: Preset) -> str:
@@ -258,8 +265,16 @@ def _run_engine(
             weave(data["train"], source, batch_size=recipe.batch_size, handed_out=handed_out)
             return data
 
-        members = {"create_model_and_transforms": channels_last, "get_data": woven_data, "setup_logging": _log_to_file}
-        with _replaced(engine, **members):
+        # The fused kernel takes a quarter of the time on a CPU, where most weights are token embeddings.
+        fused = SimpleNamespace(AdamW=partial(torch.optim.AdamW, fused=True))
+        members = {
+            "create_model_and_transforms": channels_last,
+            "optim": fused,
+            "get_data": woven_data,
+            "setup_logging": _log_to_file,
+        }
+        # Plain attention: the CPU's flash kernel takes twice as long over short captions.
+        with _replaced(engine, **members), sdpa_kernel(SDPBackend.MATH) if _device() == "cpu" else nullcontext():
             try:
                 status = engine.main(arguments)
             except tarfile.TarError as error:

@@ -1,5 +1,7 @@
 """Confidence intervals: a bootstrap over people, since the rows of one person are not independent."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,37 +9,63 @@ from salmubench.evaluation.metric import Floats
 
 DRAWS = 1000
 LEVEL = 0.95
-BLOCK = 1 << 22
+BLOCK = 1 << 18
+"""Draws x people held at once; small enough for the cache, which the counting walks over at random."""
+
+Interval = tuple[float, float]
 
 
-def interval(
-    outcomes: Floats, identity_id: NDArray[np.str_] | None, rng: np.random.Generator
-) -> tuple[float, float] | None:
-    """95 % percentile interval of the mean of ``outcomes``, resampling whole people with replacement.
+def intervals(outcomes: Floats, identity_id: NDArray[Any] | None, rng: np.random.Generator) -> list[Interval | None]:
+    """95 % percentile intervals of the means of some columns, resampling whole people with replacement.
+
+    All columns see the same draws. A draw is how often each person is taken; times each person's sums that gives all
+    means in one matrix product.
 
     Args:
-        outcomes: one number a row, (n,).
-        identity_id: the row's person, (n,); a row of nobody ("") is a cluster of its own, as are all rows if None.
-        rng: drives the 1,000 draws.
+        outcomes: one number a row and column, (n, k); NaN where a row is not of the column's group.
+        identity_id: each row's person, (n,); a row of nobody ("") is a cluster of its own, as are all rows if None.
+        rng: drives the 1,000 draws; what it draws depends on the number of clusters alone.
 
     Returns:
-        The bounds, or None where there are fewer than two clusters and so nothing to resample.
+        The bounds of each column, or None where its rows are of fewer than two clusters: there is nothing to resample.
     """
-    cluster = np.arange(len(outcomes))
+    cluster = _clusters(len(outcomes), identity_id)
+    size = int(cluster.max(initial=0)) + 1
+    counted = ~np.isnan(outcomes)
+    total, count = (
+        np.column_stack([np.bincount(cluster, weights=column, minlength=size) for column in table.T])
+        for table in (np.where(counted, outcomes, 0.0), counted.astype(np.float64))
+    )
+    means = np.empty((DRAWS, outcomes.shape[1]))
+    step = max(1, BLOCK // size)
+    for start in range(0, DRAWS, step):
+        drawn = rng.integers(size, size=(min(step, DRAWS - start), size))
+        drawn += size * np.arange(len(drawn))[:, None]
+        taken = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a draw may hold nobody of a small group: it says nothing of its mean
+            means[start : start + step] = (taken @ total) / (taken @ count)
+    return [
+        _percentiles(column[~np.isnan(column)]) if np.count_nonzero(people) > 1 else None
+        for people, column in zip(count.T, means.T, strict=True)
+    ]
+
+
+def _percentiles(means: NDArray[np.float64]) -> Interval:
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def interval(outcomes: Floats, identity_id: NDArray[Any] | None, rng: np.random.Generator) -> Interval | None:
+    """The interval of one mean; ``outcomes`` has shape (n,), the rest is as for ``intervals``."""
+    return intervals(outcomes[:, None], identity_id, rng)[0]
+
+
+def _clusters(rows: int, identity_id: NDArray[Any] | None) -> NDArray[np.int64]:
+    """Each row's cluster, (n,): people first, then the rows of nobody."""
+    cluster = np.arange(rows)
     if identity_id is not None:
         known = identity_id != ""
         people, index = np.unique(identity_id[known], return_inverse=True)
         cluster[known] = index
         cluster[~known] = len(people) + np.arange(np.count_nonzero(~known))
-    count = np.bincount(cluster).astype(np.float64)
-    total = np.bincount(cluster, weights=outcomes)
-    clusters = len(count)
-    if clusters < 2:
-        return None
-    means = np.empty(DRAWS)
-    step = max(1, BLOCK // clusters)
-    for start in range(0, DRAWS, step):
-        drawn = rng.integers(clusters, size=(min(step, DRAWS - start), clusters))
-        means[start : start + step] = total[drawn].sum(axis=1) / count[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    return cluster

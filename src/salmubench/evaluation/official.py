@@ -1,13 +1,14 @@
 """The official evaluator's result file, ``evaluation_<slug>.json``: sections, keys and members as it writes them."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from salmubench.atomic import read_json, write_json
+from salmubench.atomic import write_json
 from salmubench.errors import UserError
 from salmubench.evaluation.metric import describe
-from salmubench.evaluation.report import Report
+from salmubench.evaluation.report import Report, read_result
 
 SKIPPED = -1.0
 OUTCOMES = "outcomes"
@@ -38,9 +39,13 @@ def read_official(path: str | Path) -> dict[str, dict[str, float | None]]:
         Metric key -> {"value": ..., further headline numbers}; None where a number is missing or was skipped (-1.0).
 
     Raises:
-        UserError: the file is missing or has neither section.
+        UserError: the file is missing, has neither section, or a number of it is none.
     """
-    content = read_json(Path(path))
+    return parse_official(read_result(Path(path)), path)
+
+
+def parse_official(content: Any, path: str | Path) -> dict[str, dict[str, float | None]]:
+    """The same from decoded JSON; ``path`` is for errors."""
     if not is_official(content):
         raise UserError(f"{path}: has no sections efficacy and utility; give a file of the official evaluator")
     numbers: dict[str, dict[str, float | None]] = {}
@@ -64,6 +69,6 @@ def _number(path: str | Path, key: str, members: Mapping[str, Any] | float, memb
     value = members.get(member) if isinstance(members, Mapping) else members
     if value is None or value == SKIPPED:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"{path}: {key}.{member} is {value!r}, not a number; write the file again")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        raise UserError(f"{path}: {key}.{member} is {str(value)[:40]!r}, not a number; write the file again")
     return float(value)

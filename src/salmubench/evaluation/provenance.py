@@ -35,6 +35,7 @@ def provenance(
     *,
     limit: int | None,
     seed: int,
+    skipped: list[str],
 ) -> Provenance:
     """All that is known before the measuring; ``run`` is empty as yet.
 
@@ -46,6 +47,7 @@ def provenance(
         measured: the part of it that ``limit`` leaves.
         limit: rows kept of each set, if any.
         seed: of the sample and the intervals.
+        skipped: pictures that were left out because they are broken.
     """
     record, consumed = _unlearning(checkpoint, encoder.weights_sha256)
     holdouts = {name for split in HOLDOUT_SPLITS for name in whole.sets[split].file_name}
@@ -67,7 +69,8 @@ def provenance(
         versions=_versions(),
         unlearning=None if record is None else {key: value for key, value in record.items() if key != "run"},
         touched_holdout=None if consumed is None else not holdouts.isdisjoint(consumed),
-        **({} if limit is None else {"limit": limit}),
+        limit=limit,
+        skipped_pictures=skipped,
     )
 
 

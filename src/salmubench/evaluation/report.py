@@ -10,15 +10,29 @@ from salmubench.errors import UserError
 
 FailureMode = Literal["ineffective", "catastrophic", "over-generalised"]
 Label = Literal["forgets", "ineffective", "catastrophic", "over-generalised"]
+MOST_BYTES = 64 << 20
+"""The official evaluator's file lists 30,468 outcomes in less than 1 MB."""
+
+
+class Group(BaseModel):
+    """A metric's value over the rows of one field or caption style."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    rows: int
+    value: float
+    interval: tuple[float, float] | None = None
 
 
 class MetricEntry(BaseModel):
     """One metric in a report. ``value`` is null where the metric was skipped, and ``reason`` says why.
 
-    Further headline numbers of a metric (RetFail's ``R@1``) stand beside ``value`` under their own name.
+    Further headline numbers of a metric (RetFail's ``R@1``) stand beside ``value`` under their own name, their
+    intervals in ``intervals``. ``options`` names what was set to other than the default of the metric's definition.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, float] = Field(init=False)
 
     value: float | None
     interval: tuple[float, float] | None = None
@@ -26,6 +40,18 @@ class MetricEntry(BaseModel):
     target: Literal["clean", "compromised"]
     rows: int | None = None
     reason: str | None = None
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    intervals: dict[str, tuple[float, float] | None] = Field(default_factory=dict)
+    by_field: dict[str, Group] = Field(default_factory=dict)
+    by_style: dict[str, Group] = Field(default_factory=dict)
+
+    def numbers(self) -> dict[str, float]:
+        """Every headline number: the value under ``""``, then the others by name; none where it was skipped."""
+        return {} if self.value is None else {"": self.value, **(self.model_extra or {})}
+
+    def interval_of(self, number: str) -> tuple[float, float] | None:
+        """The interval of one of ``numbers``."""
+        return self.intervals.get(number) if number else self.interval
 
 
 class Verdict(BaseModel):
@@ -54,6 +80,8 @@ class Provenance(BaseModel):
     general_knowledge: str | None = None
     association_split: str | None
     sets: dict[str, int]
+    limit: int | None = Field(None, ge=1)
+    skipped_pictures: list[str] = Field(default_factory=list)
     precision: str
     device: str
     seed: int
@@ -82,7 +110,7 @@ class Report(BaseModel):
 
 
 def outcomes_path(report: Path) -> Path:
-    """The sidecar of ``x.json``: ``x.outcomes.parquet`` (metric, file_name, identity_id, value, rank, best)."""
+    """The sidecar of ``x.json``: ``x.outcomes.parquet``, one row an outcome (see ``evaluation/outcomes.py``)."""
     return report.with_suffix(".outcomes.parquet")
 
 
@@ -95,9 +123,29 @@ def read_report(path: Path) -> Report:
     """Reads and checks a report.
 
     Raises:
-        UserError: the file is missing, is no JSON or breaks the schema; the message names the first offending member.
+        UserError: the file is missing, too large, is no JSON or breaks the schema; the message names the first
+            offending member.
     """
-    content = read_json(path)
+    return parse_report(read_result(path), path)
+
+
+def read_result(path: Path) -> Any:
+    """The JSON of a report, ours or the official evaluator's.
+
+    Raises:
+        UserError: the file is missing, is no JSON or far larger than any report.
+    """
+    if path.is_file() and path.stat().st_size > MOST_BYTES:
+        raise UserError(f"{path}: larger than any report ({path.stat().st_size >> 20} MB); give a report's file")
+    return read_json(path)
+
+
+def parse_report(content: Any, path: Path) -> Report:
+    """A report from its decoded JSON.
+
+    Raises:
+        UserError: it breaks the schema; the message names ``path`` and the first offending member.
+    """
     try:
         return Report.model_validate(content)
     except ValidationError as error:

@@ -13,6 +13,9 @@ Where several apply, the label is the first of catastrophic, ineffective, over-g
 all: a model that lost its general knowledge is of no use, whatever else it does.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from salmubench.errors import UserError
 from salmubench.evaluation.report import FailureMode, Provenance, Report, Verdict
 
@@ -29,7 +32,7 @@ def judge(report: Report, clean: Report, compromised: Report) -> Verdict | None:
         InterIdSim or IntraIdSim was skipped, or Compromised is not above Clean in them.
 
     Raises:
-        UserError: the three reports are not of the same data and metric versions.
+        UserError: the three reports are not of the same data, metric versions and metric options.
     """
     for bound in (clean, compromised):
         require_comparable(report, bound)
@@ -60,7 +63,7 @@ def judge(report: Report, clean: Report, compromised: Report) -> Verdict | None:
 
 
 def require_comparable(report: Report, other: Report) -> None:
-    """Two reports may stand in one table only where data and metric versions are the same.
+    """Two reports may stand in one table only where data, metric versions and metric options are the same.
 
     Raises:
         UserError: they are not.
@@ -73,6 +76,30 @@ def require_comparable(report: Report, other: Report) -> None:
                 f"{key} has version {versions[0]} in {report.name!r} and {versions[1]} in {other.name!r}; "
                 "evaluate the older one again"
             )
+        require_same_options(key, report.metrics[key].options, other)
+
+
+def require_same_options(key: str, options: Mapping[str, Any], other: Report) -> None:
+    """A metric's number may stand beside another report's only where both were measured with the same options.
+
+    Args:
+        key: the metric.
+        options: those that are not the default.
+        other: the other report.
+
+    Raises:
+        UserError: they are not the same.
+    """
+    theirs = other.metrics[key].options if key in other.metrics else options
+    if options != theirs:
+        mine, others = (
+            ", ".join(f"{key}.{name}={value}" for name, value in sorted(found.items())) or "the default options"
+            for found in (options, theirs)
+        )
+        raise UserError(
+            f"{key} is measured with {mine} here and with {others} in the report {other.name!r}; evaluate both with "
+            "the same --set"
+        )
 
 
 def require_same_data(provenance: Provenance, other: Report) -> None:

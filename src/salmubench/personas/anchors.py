@@ -1,16 +1,16 @@
 """Stage 1: the anchor of an identity, i.e. the traits of a face that stay the same in all of a person's pictures."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from salmubench.errors import UserError
+from salmubench.personas.source import Anchor, Gender
 from salmubench.seeds import generator
-
-Gender = Literal["female", "male"]
 
 SKINS = ("pale", "light", "tan", "brown", "dark")
 HAIR_COLORS = ("black", "dark_brown", "auburn", "blonde", "platinum", "red", "grey", "pink", "blue", "green")
@@ -40,16 +40,14 @@ APART = 4
 
 _BARE = 0.5
 """Share of people without glasses, and of men without facial hair."""
-_CANDIDATES = 16
-_ROUNDS = 40
+_DRAWS = (16, 2048)
+"""Faces drawn for a person, as people have them: the farthest of the first few, or of many where none is apart."""
 
 
 @dataclass(frozen=True)
-class Anchor:
-    """A face. All values but the first two are names of python_avatars parts or of this file's colours."""
+class DrawnFace(Anchor):
+    """A face to be drawn. The traits are names of python_avatars parts or of this file's colours."""
 
-    identity_id: str
-    gender: Gender
     skin: str
     hair: str
     hair_color: str
@@ -58,78 +56,126 @@ class Anchor:
     facial_hair: str
     glasses: str
 
+    @property
+    def demographics(self) -> dict[str, str]:
+        """Gender and skin: a drawing tells no age."""
+        return {"gender": self.gender, "skin": self.skin}
 
-def distance(one: Anchor, other: Anchor) -> int:
-    """Sum of the weights of the traits in which two anchors differ; 0 means that they look alike."""
+
+def distance(one: DrawnFace, other: DrawnFace) -> int:
+    """Sum of the weights of the traits in which two faces differ; 0 means that they look alike."""
     return sum(weight for trait, weight in WEIGHTS.items() if getattr(one, trait) != getattr(other, trait))
 
 
-def _options() -> dict[str, tuple[str, ...]]:
-    """Trait -> what it may be, over both genders, in the order of ``WEIGHTS``."""
+def _options(gender: Gender) -> dict[str, tuple[str, ...]]:
+    """Trait -> what a person of that gender may have, in the order of ``WEIGHTS``."""
     return {
         "skin": SKINS,
-        "hair": tuple(dict.fromkeys(HAIR["female"] + HAIR["male"])),
+        "hair": HAIR[gender],
         "hair_color": HAIR_COLORS,
-        "facial_hair": FACIAL_HAIR,
+        "facial_hair": FACIAL_HAIR if gender == "male" else ("none",),
         "glasses": GLASSES,
         "brows": BROWS,
         "nose": NOSES,
     }
 
 
-def _shares(gender: Gender) -> list[NDArray[np.float64]]:
-    """How often a person of that gender has each option of each trait."""
-    shares = []
-    for trait, options in _options().items():
+class _Space:
+    """Every face of a gender, and how far it lies from its nearest neighbour among those placed so far."""
+
+    def __init__(self, gender: Gender) -> None:
+        self.gender = gender
+        self.options = _options(gender)
+        shape = tuple(map(len, self.options.values()))
+        farthest = sum(WEIGHTS.values())
+        self.others = np.full(shape, farthest, np.uint8)
+        """Distance from the nearest of those to keep apart from."""
+        self.nearest = np.full(shape, farthest, np.uint8)
+        """Distance from the nearest of all."""
+        self.shares = [self._shares(trait, options) for trait, options in self.options.items()]
+
+    @staticmethod
+    def _shares(trait: str, options: Sequence[str]) -> NDArray[np.float64]:
         weight = np.ones(len(options))
-        if trait == "hair":
-            weight = np.array([style in HAIR[gender] for style in options], dtype=float)
-        elif trait == "facial_hair" and gender == "female":
-            weight = np.array([option == "none" for option in options], dtype=float)
-        elif trait in ("facial_hair", "glasses") and len(options) > 1:
+        if trait in ("facial_hair", "glasses") and len(options) > 1:
             weight[options.index("none")] = (len(options) - 1) * _BARE / (1 - _BARE)
-        shares.append(weight / weight.sum())
-    return shares
+        shares: NDArray[np.float64] = weight / weight.sum()
+        return shares
+
+    def place(self, face: DrawnFace, *, apart: bool) -> None:
+        """Counts a face among the neighbours; ``apart``: of those that must not come near."""
+        differs = [
+            np.array([option != getattr(face, trait) for option in options], np.uint8) * WEIGHTS[trait]
+            for trait, options in self.options.items()
+        ]
+        # In two halves: an outer sum is quick where its last axis is long.
+        halves = [functools.reduce(np.add.outer, half).ravel() for half in (differs[:3], differs[3:])]
+        gap = np.add.outer(*halves).reshape(self.nearest.shape)
+        np.minimum(self.nearest, gap, out=self.nearest)
+        if apart:
+            np.minimum(self.others, gap, out=self.others)
+
+    @staticmethod
+    def _score(others: Any, nearest: Any) -> Any:
+        """Orders by the distance from the others, as far as it counts, then by that from all."""
+        return np.minimum(others, APART) * (sum(WEIGHTS.values()) + 1) + nearest
+
+    def draw(self, rng: np.random.Generator) -> dict[str, str] | None:
+        """The traits of a new face, or None where the space is full."""
+        for draws in _DRAWS:
+            drawn = np.stack([rng.choice(len(share), size=draws, p=share) for share in self.shares])
+            score = self._score(self.others[tuple(drawn)], self.nearest[tuple(drawn)])
+            code = drawn[:, score.argmax()]
+            if score.max() >= self._score(APART, APART):
+                break
+        else:
+            whole = self._score(self.others, self.nearest)
+            if whole.max() > score.max():
+                best = np.flatnonzero(whole == whole.max())
+                code = np.array(np.unravel_index(rng.choice(best), whole.shape))
+        if self.nearest[tuple(code)] == 0:
+            return None
+        return {trait: options[at] for (trait, options), at in zip(self.options.items(), code, strict=True)}
 
 
 def make_anchors(
-    count: int, *, seed: int, purpose: str, avoid: Sequence[Anchor] = (), first_id: int = 0
-) -> list[Anchor]:
-    """Samples ``count`` faces, women and men in turn, that keep apart from each other and from ``avoid``.
+    count: int,
+    *,
+    seed: int,
+    purpose: str,
+    avoid: Sequence[DrawnFace] = (),
+    beside: Sequence[DrawnFace] = (),
+    first_id: int = 0,
+) -> list[DrawnFace]:
+    """Samples ``count`` faces, women and men in turn.
 
-    Best-candidate sampling: each face is the one of 16 draws that lies farthest from its nearest neighbour so far, and
-    further draws follow until it is ``APART`` or, after 40 rounds, merely unlike all others.
+    Each face keeps ``APART`` from all of ``avoid`` first, and then lies as far from its nearest neighbour as the best
+    of a few draws, of many draws or, where those find nothing, of the whole space.
 
     Args:
         count: how many.
         seed: the world's seed.
         purpose: names the random stream, e.g. ``"set"`` or ``"outsiders"``.
         avoid: faces of others to keep apart from.
+        beside: faces of others to be merely unlike.
         first_id: number of the first identity; ids are eight digits and count up.
 
     Raises:
         UserError: the space of faces is full.
     """
     rng = generator(seed, "anchors", purpose)
-    options = _options()
-    shares: dict[Gender, list[NDArray[np.float64]]] = {"female": _shares("female"), "male": _shares("male")}
-    weights = np.array(list(WEIGHTS.values()))
-    faces = [[options[trait].index(getattr(anchor, trait)) for trait in options] for anchor in avoid]
-    taken = np.zeros((len(avoid) + count, len(options)), dtype=np.int64)
-    taken[: len(avoid)] = np.array(faces).reshape(-1, len(options))
-    anchors: list[Anchor] = []
+    spaces = [_Space("female"), _Space("male")]
+    for space in spaces:
+        for faces, apart in ((avoid, True), (beside, False)):
+            for face in faces:
+                space.place(face, apart=apart)
+    anchors: list[DrawnFace] = []
     for number in range(count):
-        gender: Gender = "female" if number % 2 == 0 else "male"
-        place, best_gap = len(avoid) + number, 0
-        for _ in range(_ROUNDS):
-            drawn = np.stack([rng.choice(len(share), size=_CANDIDATES, p=share) for share in shares[gender]], axis=1)
-            gaps = ((drawn[:, None] != taken[None, :place]) @ weights).min(axis=1, initial=int(weights.sum()))
-            if gaps.max() > best_gap:
-                best_gap, taken[place] = int(gaps.max()), drawn[gaps.argmax()]
-            if best_gap >= APART:
-                break
-        if not best_gap:
+        space = spaces[number % 2]
+        traits = space.draw(rng)
+        if traits is None:
             raise UserError(f"no face is left for person {number + 1} of {count} ({purpose}); ask for fewer people")
-        traits = {trait: choices[code] for (trait, choices), code in zip(options.items(), taken[place], strict=True)}
-        anchors.append(Anchor(identity_id=f"{first_id + number:08d}", gender=gender, **traits))
+        anchors.append(DrawnFace(identity_id=f"{first_id + number:08d}", gender=space.gender, **traits))
+        for space in spaces:
+            space.place(anchors[-1], apart=False)
     return anchors

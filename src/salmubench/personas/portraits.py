@@ -14,7 +14,8 @@ import python_avatars as pa
 import resvg_py
 from PIL import Image
 
-from salmubench.personas.anchors import Anchor
+from salmubench.personas.anchors import DrawnFace
+from salmubench.personas.markup import cheap
 from salmubench.personas.scenes import Backdrop, Frame, develop, draw_backdrop, draw_frame, draw_light, with_articles
 from salmubench.seeds import generator
 
@@ -112,7 +113,7 @@ class Portrait:
             facial_hair and glasses where there are any.
     """
 
-    anchor: Anchor
+    anchor: DrawnFace
     frame: Frame
     file_name: str
     traits: dict[str, str]
@@ -137,7 +138,7 @@ def _part(kind: Any, name: str) -> Any:
     return kind("" if name == "none" else name)
 
 
-def _drawing(anchor: Anchor, look: _Look) -> str:
+def _drawing(anchor: DrawnFace, look: _Look) -> str:
     """The avatar's SVG as one group, in the 264 x 280 units of python_avatars."""
     hair_color = HAIR_TONES[anchor.hair_color][0]
     svg: str = pa.Avatar(
@@ -156,7 +157,7 @@ def _drawing(anchor: Anchor, look: _Look) -> str:
     ).render()
     start = svg.index(">", svg.index("<svg")) + 1
     prefixes = " ".join(re.findall(r'xmlns:\w+="[^"]*"', svg[:start]))
-    return f"<g {prefixes}>{svg[start : svg.rindex('</svg>')]}</g>"
+    return f"<g {prefixes}>{cheap(svg[start : svg.rindex('</svg>')])}</g>"
 
 
 @functools.lru_cache(maxsize=512)
@@ -201,7 +202,7 @@ def _pose(rng: np.random.Generator, frame: Frame) -> str:
     )
 
 
-def _traits(anchor: Anchor, look: _Look, background: str) -> dict[str, str]:
+def _traits(anchor: DrawnFace, look: _Look, background: str) -> dict[str, str]:
     eyes = "" if anchor.glasses in _HIDE_EYES else dict(_EYES)[look.eyes]
     traits = {
         "gender": "woman" if anchor.gender == "female" else "man",
@@ -218,7 +219,7 @@ def _traits(anchor: Anchor, look: _Look, background: str) -> dict[str, str]:
     return traits
 
 
-def render_portrait(anchor: Anchor, *, seed: int, picture: int, long_side: int) -> Portrait:
+def render_portrait(anchor: DrawnFace, *, seed: int, picture: int, long_side: int) -> Portrait:
     """Picture number ``picture`` (1 to 999) of a person; the same arguments give the same bytes."""
     rng = generator(seed, "portrait", anchor.identity_id, picture)
     frame = draw_frame(rng, long_side)
@@ -241,6 +242,6 @@ def render_portrait(anchor: Anchor, *, seed: int, picture: int, long_side: int) 
     )
 
 
-def draw_portrait(anchor: Anchor, *, seed: int, picture: int, long_side: int) -> bytes:
+def draw_portrait(anchor: DrawnFace, *, seed: int, picture: int, long_side: int) -> bytes:
     """The bytes alone: what a process that draws sends back."""
     return render_portrait(anchor, seed=seed, picture=picture, long_side=long_side).image

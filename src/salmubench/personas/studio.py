@@ -1,14 +1,15 @@
-"""Draws pictures on many processes, in order, and never more than a bounded number ahead."""
+"""Draws pictures on many processes or machines, in order, and never more than a bounded number ahead."""
 
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
+from typing import Any
 
-from salmubench.errors import RunError
+from salmubench.errors import RunError, UserError
 from salmubench.jobs import end_with_parent
 
 Task = Callable[[], bytes]
@@ -20,6 +21,22 @@ _CHUNK = 16
 
 def _draw(tasks: Sequence[Task]) -> list[bytes]:
     return [task() for task in tasks]
+
+
+def _in_order(
+    tasks: Iterable[Task],
+    start: Callable[[Sequence[Task]], Any],
+    finish: Callable[[Any], list[bytes]],
+    ahead: int,
+) -> Iterator[bytes]:
+    """Draws in chunks, ``ahead`` of them at once, and gives the pictures in the order of their tasks."""
+    remaining, pending = iter(tasks), deque[Any]()
+    while chunk := list(islice(remaining, _CHUNK)):
+        pending.append(start(chunk))
+        if len(pending) > ahead:
+            yield from finish(pending.popleft())
+    while pending:
+        yield from finish(pending.popleft())
 
 
 @contextmanager
@@ -36,19 +53,48 @@ def studio(workers: int) -> Iterator[Render]:
         yield lambda tasks: (task() for task in tasks)
         return
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent)
-
-    def render(tasks: Iterable[Task]) -> Iterator[bytes]:
-        remaining, pending = iter(tasks), deque[Future[list[bytes]]]()
-        while chunk := list(islice(remaining, _CHUNK)):
-            pending.append(pool.submit(_draw, chunk))
-            if len(pending) > 4 * workers:
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
-
     try:
-        yield render
+        yield lambda tasks: _in_order(
+            tasks, lambda chunk: pool.submit(_draw, chunk), lambda future: future.result(), 4 * workers
+        )
     except BrokenProcessPool:
         raise RunError("a process that draws pictures was killed; free some memory and run again") from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[Render]:
+    """What ``studio`` does, on a Ray cluster; what a killed worker had in hand is drawn again by another.
+
+    Every machine needs this package. Where this call starts a cluster, it ends it too.
+
+    Args:
+        address: the cluster's; ``auto`` takes the running one or else starts one of this machine's cores.
+
+    Raises:
+        UserError: Ray is not installed, or there is no cluster at the address.
+        RunError: the cluster failed.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise UserError("--ray: Ray is not installed; pip install 'salmubench[scale]'") from None
+    try:
+        ray.init(
+            address=None if address == "auto" else address,
+            log_to_driver=False,
+            logging_level="ERROR",
+            ignore_reinit_error=True,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(f"--ray {address}: no Ray cluster answers there; start it with `ray start`") from error
+    draw = ray.remote(max_retries=-1, num_cpus=1)(_draw)
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    try:
+        yield lambda tasks: _in_order(tasks, draw.remote, ray.get, 4 * cpus)
+    except ray.exceptions.RayError as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise RunError(f"--ray {address}: the cluster failed ({reason}); run the same command again") from error
+    finally:
+        ray.shutdown()

@@ -15,12 +15,12 @@ from salmubench.atomic import replacing, write_text
 from salmubench.dataset.schema import SENSITIVE_SPLITS
 from salmubench.dataset.store import Benchmark, load_benchmark
 from salmubench.errors import UserError
+from salmubench.evaluation.outcomes import read_outcomes
 from salmubench.evaluation.report import Report, Verdict, read_report
 from salmubench.reports import style
 from salmubench.reports.cosines import PANELS, Cosines, cosines
 from salmubench.reports.leak import find_leak, leak_figure
 from salmubench.reports.markdown import markdown
-from salmubench.reports.outcomes import read_outcomes
 from salmubench.reports.persona import persona_figure
 from salmubench.reports.pipeline import pipeline_figure
 from salmubench.reports.plane import plane
@@ -252,7 +252,7 @@ def _facts(results: Results, benchmark: Benchmark | None) -> list[tuple[str, str
     ]
     if benchmark is not None:
         facts.insert(1, ("People", f"{len(benchmark.identities):,}"))
-    limits = [(record.model_extra or {}).get("limit") for record in records]
+    limits = [record.limit for record in records]
     if any(limits):
         facts.append(("Measured on a sample of", each(limits)))
     return facts

@@ -1,13 +1,16 @@
-"""The results as a table for the terminal; it reads the same way as the page's."""
+"""The results as tables for the terminal: many reports, which read the same way as on the page, one, two, and parts."""
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from salmubench.evaluation.breakdown import BreakdownRow
+from salmubench.evaluation.compare import ComparisonRow
+from salmubench.evaluation.metric import title
 from salmubench.evaluation.report import Report
 from salmubench.reports.redact import plain
 from salmubench.reports.results import LABELS, Column, Results, Run, arrange, short
@@ -46,6 +49,59 @@ def table(reports: Sequence[Report]) -> Table:
         cells = [_cell(results, run, column, is_bound) for column in results.columns]
         grid.add_row(method, *cells, end_section=place == len(results.bounds) - 1)
     return grid
+
+
+def details(report: Report) -> Table:
+    """One report's numbers down, each with its 95 % interval, its target, and its rows or why it was skipped."""
+    grid = _grid(("metric", "value", "95 % interval", "target", "rows"), right={1, 2, 4})
+    for key, entry in report.metrics.items():
+        if entry.value is None:
+            grid.add_row(_name(key), "–", "", entry.target, plain(entry.reason or "skipped"))
+        options = ", ".join(f"{name}={value}" for name, value in entry.options.items())
+        for number, value in entry.numbers().items():
+            rows = "" if entry.rows is None or number else f"{entry.rows:,}"
+            name = _name(title(key, number) + (f" ({options})" if options and not number else ""))
+            grid.add_row(name, _exact(value), _bounds(entry.interval_of(number)), entry.target, rows)
+    return grid
+
+
+def parts(rows: Sequence[BreakdownRow], by: str) -> Table:
+    """A break-down: numbers and their groups down."""
+    grid = _grid(("metric", by, "rows", "value", "95 % interval"), right={2, 3, 4})
+    for place, row in enumerate(rows):
+        ends = place + 1 < len(rows) and rows[place + 1].metric != row.metric
+        cells = _name(row.group), f"{row.rows:,}", _exact(row.value), _bounds(row.interval)
+        grid.add_row(_name(row.metric), *cells, end_section=ends)
+    return grid
+
+
+def comparison(rows: Sequence[ComparisonRow], a: str, b: str) -> Table:
+    """Two results side by side; a star marks a difference whose 95 % interval excludes 0."""
+    grid = _grid(("metric", a, b, "difference", "95 % interval"), right={1, 2, 3, 4})
+    for row in rows:
+        numbers = _exact(row.a), _exact(row.b), f"{_exact(row.difference)}{'*' if row.differs else ' '}"
+        grid.add_row(_name(row.metric), *numbers, _bounds(row.interval), style="bold" if row.differs else "")
+    return grid
+
+
+def _grid(heads: Sequence[str], right: Collection[int]) -> Table:
+    """An empty table; the columns at ``right`` hold numbers."""
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, head in enumerate(heads):
+        grid.add_column(_name(head), justify="right" if place in right else "left", overflow="fold")
+    return grid
+
+
+def _name(text: str) -> Text:
+    return Text(plain(text, 60))
+
+
+def _exact(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _bounds(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def _pillars(results: Results) -> Iterator[str]:

@@ -5,20 +5,20 @@ A file in ``unlearning/methods/`` holds one method: a frozen dataclass of its op
 Nothing else is needed: the command line, the help and the tests find the file by themselves.
 """
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 import torch
 from open_clip.loss import ClipLoss
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from salmubench.atomic import sha256_file
 from salmubench.errors import UserError
+from salmubench.options import NoOptions as NoOptions
+from salmubench.options import option_help, parse_options
 from salmubench.registry import Registry
 
 Need = Literal["forget", "generic", "retain", "forget_original", "retain_original"]
@@ -85,11 +85,6 @@ class Step:
 OptionsT = TypeVar("OptionsT")
 
 
-@dataclass(frozen=True)
-class NoOptions:
-    """For a method that has nothing to set."""
-
-
 class Method(Generic[OptionsT]):
     """One unlearning method. Subclass, set ``needs``, write ``loss``; override a hook where needed.
 
@@ -141,23 +136,11 @@ class MethodEntry:
         Raises:
             UserError: an option that the method does not have (near names are listed), or a value that does not fit.
         """
-        known = [field.name for field in fields(self.options)]
-        for key in settings:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-                hint = f"did you mean {near[0]!r}" if near else f"it has {', '.join(known) or 'none'}"
-                raise UserError(f"--set {key}={settings[key]}: method {self.name!r} has no option {key!r}; {hint}")
-        try:
-            return TypeAdapter(self.options).validate_python(dict(settings))
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = str(first["loc"][0])
-            raise UserError(f"--set {key}={settings[key]}: {first['msg']}; give a value that {key} can take") from None
+        return parse_options(self.options, settings, owner=f"method {self.name!r}")
 
     def option_help(self) -> dict[str, str]:
         """Each option with its default and what it means, e.g. ``{"epsilon": "5.0: privacy budget"}``."""
-        properties = TypeAdapter(self.options).json_schema().get("properties", {})
-        return {key: f"{entry.get('default')}: {entry.get('description', '')}" for key, entry in properties.items()}
+        return option_help(self.options)
 
 
 methods: Registry[MethodEntry] = Registry("method", "salmubench.unlearning.methods")

@@ -284,11 +284,14 @@ def _accelerator(device: str | None, precision: str) -> Accelerator:
 
 
 def _claim(out: Path, model: str | Path) -> None:
-    """Makes ``out`` ready, unless that would overwrite a checkpoint that no run of ours wrote."""
+    """Makes ``out`` ready, unless it holds what no run of ours wrote."""
     ours = any((out / name).exists() for name in (LOG_FILE, RECORD_FILE, STATE_FILE))
     same = out.resolve() == Path(str(model).removeprefix(FOLDER_PREFIX)).resolve()
     if same or ((out / WEIGHTS_FILE).exists() and not ours):
         raise UserError(f"{out}: holds a checkpoint that this run would overwrite; choose another --out")
+    found = [] if ours else [path.name for path in sorted(out.glob("[!.]*")) if ".tmp-" not in path.name]
+    if found:
+        raise UserError(f"{out}: holds {found[0]}, which no unlearning run wrote; choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / RECORD_FILE).unlink(missing_ok=True)

@@ -1,12 +1,19 @@
-"""ACS: can a classifier tell true forget pairs from permuted ones?"""
+"""ACS: can a classifier tell true forget pairs from permuted ones?
 
-import warnings
-from typing import Any, Literal
+The paper does not say what the classifier sees of a pair, so every report has both: the cosine, and the products that
+the cosine sums up. Which is the paper's? Measure its two models on its data: the right one gives .602 for Clean and
+.951 for Compromised. ``--set ACS.feature=product`` makes the other one the headline.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from pydantic import Field
+from scipy.optimize import minimize
+from scipy.special import expit
 from sklearn.model_selection import train_test_split
 
 from salmubench.dataset.store import Benchmark
@@ -16,9 +23,12 @@ from salmubench.evaluation.rows import labels, rows
 from salmubench.evaluation.similarity import row_cosines
 from salmubench.seeds import derive, generator
 
+Feature = Literal["cosine", "product"]
 TEST_SHARE = 0.5
 TOLERANCE = 1e-6
 """Largest admissible gradient of the mean loss at the regression's optimum."""
+BLOCK = 4096
+"""Pairs whose features are made at once, so that the copies of their embeddings stay small."""
 
 SPEC = MetricSpec(
     key="ACS",
@@ -29,6 +39,16 @@ SPEC = MetricSpec(
     official=("efficacy", "1.3_ACS", "acs_accuracy"),
     order=3,
 )
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the paper leaves open."""
+
+    feature: Annotated[
+        Feature, Field(description="cosine or product: what the headline sees; the other stands beside it")
+    ] = "cosine"
+    seed: Annotated[int, Field(ge=0, description="draws the wrong pairs and the test half")] = SEED
 
 
 def mismatch(captions: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -48,20 +68,67 @@ def mismatch(captions: NDArray[np.int64], rng: np.random.Generator) -> NDArray[n
     return permutation
 
 
-def _fit(features: NDArray[np.float64], target: NDArray[np.int64]) -> LogisticRegression:
-    """The L2-regularised optimum (scikit-learn's default C = 1), so that no score depends on where a solver stops."""
-    classifier = LogisticRegression(solver="newton-cholesky", tol=1e-8, max_iter=200)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # raised even at the optimum; the gradient decides
-        classifier.fit(features, target)
-    residual = classifier.predict_proba(features)[:, 1] - target
-    gradient = np.append(classifier.coef_[0] + residual @ features, residual.sum()) / len(target)
-    if np.abs(gradient).max() > TOLERANCE:
-        raise RunError(f"ACS: the logistic regression did not converge (gradient {np.abs(gradient).max():.1e})")
-    return classifier
+@dataclass(frozen=True)
+class _Pairs:
+    """The features of some of the pairs, made block by block: all at once would be most of an evaluation's memory.
+
+    Pair i < n is picture i with its caption, n + i the same picture with a wrong one.
+    """
+
+    feature: Feature
+    picture: Floats
+    text: Floats
+    permutation: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+
+    def __iter__(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """Slices of ``pairs`` with what the classifier sees of them and a column of ones, (block, features + 1)."""
+        for start in range(0, len(self.pairs), BLOCK):
+            block = slice(start, start + BLOCK)
+            row = self.pairs[block] % len(self.picture)
+            a = self.picture[row]
+            b = self.text[np.where(self.pairs[block] < len(self.picture), row, self.permutation[row])]
+            seen = row_cosines(a, b)[:, None] if self.feature == "cosine" else np.multiply(a, b, dtype=np.float64)
+            yield block, np.append(seen, np.ones((len(row), 1)), axis=1)
+
+    @property
+    def width(self) -> int:
+        """Features and the intercept."""
+        return 2 if self.feature == "cosine" else self.picture.shape[1] + 1
 
 
-def inputs(benchmark: Benchmark) -> dict[str, Any] | Skip:
+def _fit(pairs: _Pairs, target: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The minimum of |w|^2 / 2 + sum of log losses (scikit-learn's C = 1), the last weight being a free intercept.
+
+    The minimum itself, so that no score depends on where a solver stops; the sums go in the order of the pairs.
+    """
+    penalty = np.append(np.ones(pairs.width - 1), 0.0)
+
+    def loss(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        value, gradient = float(penalty @ w**2) / 2, penalty * w
+        for block, seen in pairs:
+            margin = seen @ w
+            value += float(np.logaddexp(0, margin).sum() - margin @ target[block])
+            gradient += (expit(margin) - target[block]) @ seen
+        return value / len(target), gradient / len(target)
+
+    def hessian(w: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = np.diag(penalty)
+        for _, seen in pairs:
+            share = expit(seen @ w)
+            total += (seen * (share * (1 - share))[:, None]).T @ seen
+        return total / len(target)
+
+    options = {"gtol": TOLERANCE / 100, "initial_trust_radius": 100.0}
+    found = minimize(loss, np.zeros(pairs.width), jac=True, hess=hessian, method="trust-exact", options=options)
+    residual = float(np.abs(found.jac).max())
+    if residual > TOLERANCE:
+        raise RunError(f"ACS: the logistic regression did not converge (gradient {residual:.1e})")
+    weights: NDArray[np.float64] = found.x
+    return weights
+
+
+def inputs(benchmark: Benchmark, options: Options) -> dict[str, Any] | Skip:
     """The forget pairs, and the permutation that makes the wrong ones."""
     pairs = rows(benchmark, "forget")
     if isinstance(pairs, Skip):
@@ -72,19 +139,22 @@ def inputs(benchmark: Benchmark) -> dict[str, Any] | Skip:
     return {
         "picture": Pictures(pairs.picture),
         "text": Texts(pairs.text),
-        "permutation": mismatch(captions, generator(SEED, "ACS", "permutation")),
+        "permutation": mismatch(captions, generator(options.seed, "ACS", "permutation")),
+        "split_seed": derive(options.seed, "ACS", "split") % 2**32,
+        "feature": options.feature,
         **labels(pairs),
     }
 
 
-@metric(SPEC, inputs)
+@metric(SPEC, inputs, options=Options)
 def acs(
     picture: Floats,
     text: Floats,
     permutation: NDArray[np.int64],
+    split_seed: int,
     file_name: NDArray[np.str_],
     identity_id: NDArray[np.str_],
-    feature: Literal["cosine", "product"] = "cosine",
+    feature: Feature = "cosine",
 ) -> MetricResult:
     """Test accuracy of a logistic regression over n true and n permuted pairs, half of each held out for the test.
 
@@ -92,25 +162,30 @@ def acs(
         picture: (n, d).
         text: their true captions, (n, d).
         permutation: row of the wrong caption of each picture, (n,).
+        split_seed: draws the test half.
         file_name: (n,).
         identity_id: (n,).
-        feature: what the classifier sees of a pair: its cosine, or the d products that the cosine sums up.
+        feature: what the classifier of the headline sees of a pair: its cosine, or the d products that this sums up.
+
+    Returns:
+        The accuracy, and that of the other feature under its name; one hit a tested pair, so up to two a row.
 
     Raises:
         RunError: the regression does not converge.
     """
-    if feature == "cosine":
-        true, wrong = row_cosines(picture, text)[:, None], row_cosines(picture, text[permutation])[:, None]
-    else:
-        true = np.multiply(picture, text, dtype=np.float64)
-        wrong = np.multiply(picture, text[permutation], dtype=np.float64)
-    features = np.concatenate([true, wrong])
     target = np.repeat([1, 0], len(picture))
     train, test = train_test_split(
-        np.arange(len(target)), test_size=TEST_SHARE, stratify=target, random_state=derive(SEED, "ACS", "split") % 2**32
+        np.arange(len(target)), test_size=TEST_SHARE, stratify=target, random_state=split_seed
     )
-    classifier = _fit(features[train], target[train])
     test = np.sort(test)
-    hits = (classifier.predict(features[test]) == target[test]).astype(np.float64)
+    hits = {}
+    for kind in get_args(Feature):
+        weights = _fit(_Pairs(kind, picture, text, permutation, train), target[train])
+        hits[kind] = np.empty(len(test))
+        for block, seen in _Pairs(kind, picture, text, permutation, test):
+            hits[kind][block] = (seen @ weights > 0) == target[test[block]]
+    headline = hits.pop(feature)
     row = test % len(picture)
-    return MetricResult(float(hits.mean()), hits, file_name=file_name[row], identity_id=identity_id[row])
+    return MetricResult(
+        float(headline.mean()), headline, extra=hits, file_name=file_name[row], identity_id=identity_id[row]
+    )

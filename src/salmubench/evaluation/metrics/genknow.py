@@ -31,11 +31,14 @@ def inputs(benchmark: Benchmark) -> dict[str, Any] | Skip:
         "prompt": Texts(tuple(prompts)),
         "label": general.label,
         "classes": len(general.class_names),
+        "file_name": np.array([f"general_knowledge/{number}" for number in general.picture], dtype=np.str_),
     }
 
 
 @metric(SPEC, inputs)
-def genknow(picture: Floats, prompt: Floats, label: NDArray[np.int64], classes: int) -> MetricResult:
+def genknow(
+    picture: Floats, prompt: Floats, label: NDArray[np.int64], classes: int, file_name: NDArray[np.str_]
+) -> MetricResult:
     """Share of pictures whose nearest class is theirs.
 
     A class is the mean of its normalised prompt embeddings over the templates, normalised again.
@@ -45,8 +48,9 @@ def genknow(picture: Floats, prompt: Floats, label: NDArray[np.int64], classes: 
         prompt: (classes x templates, d), class by class.
         label: (n,).
         classes: how many there are.
+        file_name: (n,), the running number of each picture: what two reports on the same data share.
     """
     mean = prompt.reshape(classes, -1, prompt.shape[1]).mean(axis=1)
     mean /= np.linalg.norm(mean, axis=1, keepdims=True)
     hits = (nearest(picture, mean) == label).astype(np.float64)
-    return MetricResult(float(hits.mean()), hits)
+    return MetricResult(float(hits.mean()), hits, file_name=file_name)

@@ -1,10 +1,13 @@
 """IdZSC: does a face still find its name among the names of all forgotten people?"""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from salmubench.dataset.schema import SENSITIVE_SPLITS
 from salmubench.dataset.store import Benchmark
 from salmubench.evaluation.metric import Floats, MetricResult, MetricSpec, Pictures, Skip, Texts, metric
 from salmubench.evaluation.rows import labels, rows
@@ -21,17 +24,36 @@ SPEC = MetricSpec(
 )
 
 
-def inputs(benchmark: Benchmark) -> dict[str, Any] | Skip:
-    """The classes are the bare names of the set's own people."""
+@dataclass(frozen=True)
+class Options:
+    """What the paper leaves open."""
+
+    classes: Annotated[
+        Literal["own", "sensitive"],
+        Field(description="own or sensitive: the names of the set's people, or of all sensitive people"),
+    ] = "own"
+    prompt: Annotated[str, Field(pattern=r"\{name\}", description="what is encoded for a name")] = "{name}"
+
+
+def inputs(benchmark: Benchmark, options: Options) -> dict[str, Any] | Skip:
+    """The classes are names, each once: two people of one name are one class."""
     pairs = rows(benchmark, "forget_identity")
     if isinstance(pairs, Skip):
         return pairs
-    names = [benchmark.identities[str(identity)]["name"] for identity in pairs.identity_id]
-    classes, label = np.unique(np.array(names, dtype=object), return_inverse=True)
-    return {"picture": Pictures(pairs.picture), "name": Texts(tuple(classes)), "label": label, **labels(pairs)}
+    people = {str(identity) for identity in pairs.identity_id}
+    if options.classes == "sensitive":
+        people |= {str(who) for split in SENSITIVE_SPLITS for who in benchmark.sets[split].identity_id}
+    classes = sorted({benchmark.identities[identity]["name"] for identity in people})
+    place = {name: number for number, name in enumerate(classes)}
+    return {
+        "picture": Pictures(pairs.picture),
+        "name": Texts(tuple(options.prompt.replace("{name}", name) for name in classes)),
+        "label": np.array([place[benchmark.identities[str(identity)]["name"]] for identity in pairs.identity_id]),
+        **labels(pairs),
+    }
 
 
-@metric(SPEC, inputs)
+@metric(SPEC, inputs, options=Options)
 def idzsc(
     picture: Floats,
     name: Floats,

@@ -1,9 +1,11 @@
 """RetFail: can the picture of a forgotten pair still find its caption among 2,000 others?"""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from salmubench.dataset.store import Benchmark, PairSet
 from salmubench.evaluation.metric import SEED, Floats, MetricResult, MetricSpec, Pictures, Skip, Texts, metric
@@ -26,19 +28,26 @@ SPEC = MetricSpec(
 )
 
 
-def _draw(pairs: PairSet) -> tuple[str, ...]:
-    drawn = generator(SEED, "RetFail", pairs.name).permutation(len(pairs))[:DISTRACTORS]
+@dataclass(frozen=True)
+class Options:
+    """What the paper leaves open."""
+
+    seed: Annotated[int, Field(ge=0, description="draws the distractors")] = SEED
+
+
+def _draw(pairs: PairSet, seed: int) -> tuple[str, ...]:
+    drawn = generator(seed, "RetFail", pairs.name).permutation(len(pairs))[:DISTRACTORS]
     return tuple(pairs.text[row] for row in sorted(drawn))
 
 
-def inputs(benchmark: Benchmark) -> dict[str, Any] | Skip:
+def inputs(benchmark: Benchmark, options: Options) -> dict[str, Any] | Skip:
     """Every forget row is a query; the distractors are drawn once, from rows, for all queries."""
     forget, disjoint = rows(benchmark, "forget"), rows(benchmark, "retain_disjoint")
     if isinstance(forget, Skip):
         return forget
     if isinstance(disjoint, Skip):
         return disjoint
-    distractors = (*_draw(forget), *_draw(disjoint))
+    distractors = (*_draw(forget, options.seed), *_draw(disjoint, options.seed))
     return {
         "picture": Pictures(forget.picture),
         "text": Texts(forget.text),
@@ -49,7 +58,7 @@ def inputs(benchmark: Benchmark) -> dict[str, Any] | Skip:
     }
 
 
-@metric(SPEC, inputs)
+@metric(SPEC, inputs, options=Options)
 def retfail(
     picture: Floats,
     text: Floats,
@@ -82,7 +91,7 @@ def retfail(
     return MetricResult(
         value=float(reciprocal.mean()),
         outcomes=reciprocal,
-        extra={"R@1": float((rank == 1).mean())},
+        extra={"R@1": (rank == 1).astype(np.float64)},
         file_name=file_name,
         identity_id=identity_id,
         columns={"rank": rank, "best": first},

@@ -1,0 +1,190 @@
+"""The verbs of ``salmubench data``: make, prove, show and publish a data set folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from salmubench.errors import UserError
+from salmubench.presets import PRESETS
+from salmubench.progress import console as bars
+
+CHECK_MARKS = {"passed": "[green]ok[/]", "failed": "[red]FAILED[/]", "skipped": "skipped"}
+
+data_app = typer.Typer(help="Make, prove, show and publish a data set folder.", no_args_is_help=True)
+
+PresetName = Annotated[str, typer.Option("--preset", help=f"The scale: {', '.join(PRESETS)}.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The one seed; the same seed gives the same bytes.")]
+Folder = Annotated[Path, typer.Argument(help="A data set folder.")]
+
+
+@data_app.command("build")
+def data_build(
+    out: Annotated[Path | None, typer.Option(help="The data set folder to write; a dry run needs none.")] = None,
+    preset: PresetName = "mini",
+    seed: Seed = 42,
+    association_split: Annotated[
+        str, typer.Option(help="Halve a person's associations by `pair` or by `field`.")
+    ] = "pair",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="auto|ADDRESS", help="Draw on a Ray cluster instead; needs the extra `scale`.")
+    ] = None,
+    captions: Annotated[
+        str | None, typer.Option(help="Who writes the sensitive captions: `grammar`, or `llm`, a language model.")
+    ] = None,
+    caption_model: Annotated[
+        str | None, typer.Option(help="The language model: a folder, a hub id, or the endpoint's name for it.")
+    ] = None,
+    caption_endpoint: Annotated[
+        str | None, typer.Option(help="An OpenAI-shaped API (.../v1) to ask instead; its key in OPENAI_API_KEY.")
+    ] = None,
+    anchors: Annotated[
+        str, typer.Option(metavar="procedural|folder:PATH", help="Faces that are drawn, or a folder of photographs.")
+    ] = "procedural",
+    portraits: Annotated[
+        str, typer.Option(metavar="procedural|ip-adapter", help="Who makes the pictures of a face.")
+    ] = "procedural",
+    curation: Annotated[bool, typer.Option("--curation", help="Make more pictures and keep those that pass.")] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="E.g. portraits.steps=20 or curation.keep=0.7; repeatable."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print counts, disk and time; write nothing.")] = False,
+) -> None:
+    """Make fictitious people, their pictures and captions, and general knowledge, in the official layout."""
+    from salmubench.dataset.manifest import read_manifest
+    from salmubench.options import split_settings
+    from salmubench.personas.build import build
+    from salmubench.personas.casting import Sources
+    from salmubench.personas.estimate import estimate
+
+    if dry_run:
+        found = estimate(preset, seed=seed, association_split=association_split, workers=workers)  # type: ignore[arg-type]
+        table = Table("set", "rows", box=None)
+        for name, count in found.counts.items():
+            table.add_row(name, f"{count:,}")
+        Console().print(table)
+        typer.echo(f"Pictures to draw: {found.pictures:,}")
+        typer.echo(f"Disk: about {found.bytes / 1e9:.1f} GB")
+        typer.echo(
+            f"Time: about {found.seconds / 60:.0f} minutes at {found.pictures_per_second:.0f} pictures a second "
+            f"over {found.workers} processes"
+        )
+        return
+    if out is None:
+        raise UserError("--out is missing: name the data set folder to write")
+    asked = {"model": caption_model, "endpoint": caption_endpoint}
+    if caption_model or caption_endpoint:
+        captions = captions or "llm"
+    build(
+        preset,
+        out,
+        seed=seed,
+        association_split=association_split,  # type: ignore[arg-type]
+        workers=workers,
+        ray=ray,
+        captions=captions,
+        caption_options={key: value for key, value in asked.items() if value is not None},
+        sources=Sources(anchors, portraits, curation, split_settings(option)),
+        progress=bars,
+    )
+    made = read_manifest(out)
+    written = made.facts.get("captions", {}) if made else {}
+    if set(written) - {"grammar"} or captions:
+        typer.echo("The captions: " + ", ".join(f"{count:,} by {source}" for source, count in sorted(written.items())))
+    typer.echo(f"The data set: {out}")
+
+
+@data_app.command("check")
+def data_check(
+    data: Annotated[Path, typer.Argument(help="A data set folder or an evaluation folder.")],
+    statistics: Annotated[
+        Path | None, typer.Option(help="Also write the statistics here: statistics.json and index.html.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The checkpoint whose similarities the statistics compare.")] = None,
+    real_portraits: Annotated[
+        Path | None, typer.Option(help="A folder of real portraits, to compare the set's pictures with.")
+    ] = None,
+) -> None:
+    """Prove a folder: counts, disjointness, no holdout in what a method may see, captions, pictures, side files."""
+    from salmubench.dataset.check import check
+    from salmubench.reports.statistics import write_statistics
+
+    report = check(data, progress=bars)
+    table = Table("", "check", "finding", box=None)
+    for entry in report.entries:
+        table.add_row(CHECK_MARKS[entry.state], entry.name, escape(entry.finding))
+    Console().print(table)
+    if statistics is not None:
+        page = write_statistics(data, statistics, model=model, real_portraits=real_portraits, progress=bars)
+        typer.echo(f"The statistics: {page}")
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+@data_app.command("card")
+def data_card(
+    data: Folder,
+    figures: Annotated[
+        Path | None, typer.Option(help="Also draw the pipeline, a persona, the splits and contact sheets here.")
+    ] = None,
+    show_values: Annotated[bool, typer.Option(help="Show the sensitive values instead of masking them.")] = False,
+) -> None:
+    """Write the cards and the Croissant file of a data set folder again, and draw its figures."""
+    from salmubench.dataset.card import write_cards
+    from salmubench.reports.sheets import draw_cards
+
+    write_cards(data)
+    typer.echo(f"The cards: {data / 'salmubench' / 'README.md'}, {data / 'salmu' / 'README.md'}")
+    if figures is not None:
+        for path in draw_cards(data, figures, show_values=show_values):
+            typer.echo(f"Drawn: {path}")
+
+
+@data_app.command("export")
+def data_export(
+    data: Folder,
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    form: Annotated[str, typer.Option("--format", help="`webdataset` (tars) or `folder` (pictures).")] = "webdataset",
+) -> None:
+    """Write the splits as webdataset shards, or as pictures with a metadata.jsonl a split."""
+    from salmubench.dataset.export import export
+
+    typer.echo(f"Exported: {export(data, out, form=form, progress=bars)}")
+
+
+@data_app.command("push")
+def data_push(
+    data: Folder,
+    repository: Annotated[
+        str, typer.Argument(help="OWNER/NAME on the hub; the training set goes to OWNER/NAME-train.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Upload; without it only what would go where is printed.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make the repositories private.")] = False,
+) -> None:
+    """Publish a data set folder on the Hugging Face hub; by default it only says what would go where."""
+    from salmubench.dataset.export import push
+
+    for line in push(data, repository, yes=yes, private=private):
+        typer.echo(line)
+    if not yes:
+        typer.echo("Nothing was uploaded; add --yes to do it.")
+
+
+@data_app.command("fragile")
+def data_fragile(
+    data: Folder,
+    model: Annotated[str, typer.Option(help="The Compromised checkpoint that scores the pairs.")],
+) -> None:
+    """Choose the fragile set: the 5 % of retain_disjoint that Compromised aligns worst."""
+    from salmubench.dataset.splits import write_fragile
+    from salmubench.evaluation.protocol import score_fragile
+
+    chosen = write_fragile(data, score_fragile(model, data, progress=bars))
+    typer.echo(f"The fragile set: {len(chosen)} pictures")
