@@ -103,7 +103,7 @@ def unlearn(
     option: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the method; repeatable.")
     ] = None,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 1e-4,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 3e-5,
     batch_size: Annotated[int, typer.Option(min=2, max=10**6, help="Forget pairs, and retain pairs, a step.")] = 32,
     warmup_share: Annotated[float, typer.Option(help="Share of the steps over which the rate rises.")] = 0.1,
     weight_decay: Annotated[float, typer.Option(help="AdamW's, on matrices only.")] = 1e-3,

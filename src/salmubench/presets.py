@@ -148,7 +148,7 @@ PRESETS: dict[str, Preset] = {
         pretraining=Pretraining(
             model=_small_clip(48, 32, 128, 1), epochs=12, batch_size=144, learning_rate=1e-3, warmup_steps=150
         ),
-        unlearning=Unlearning(budget=2, learning_rate=1e-4, batch_size=32),
+        unlearning=Unlearning(budget=2, learning_rate=3e-5, batch_size=32),
     ),
     "paper": Preset(
         name="paper",

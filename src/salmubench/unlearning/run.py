@@ -166,7 +166,7 @@ def unlearn(
     *,
     budget: float = 1,
     options: Mapping[str, str] | None = None,
-    learning_rate: float = 1e-4,
+    learning_rate: float = 3e-5,
     batch_size: int = 32,
     warmup_share: float = 0.1,
     weight_decay: float = 1e-3,
@@ -263,7 +263,7 @@ def _publish(loop: Loop, entry: MethodEntry, encoder: Encoder, origin: Mapping[s
 
 def _check_numbers(learning_rate: float, warmup_share: float, weight_decay: float) -> None:
     if not 0 < learning_rate <= 1:
-        raise UserError(f"--learning-rate {learning_rate:g}: must be above 0 and at most 1, e.g. 1e-4")
+        raise UserError(f"--learning-rate {learning_rate:g}: must be above 0 and at most 1, e.g. 3e-5")
     if not 0 <= warmup_share <= 1:
         raise UserError(f"--warmup-share {warmup_share:g}: must lie between 0 and 1, e.g. 0.1")
     if not 0 <= weight_decay < math.inf:
