@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from salmubench.dataset.store import Benchmark
 from salmubench.encoders.checkpoint import load_encoder
 from salmubench.encoders.embeddings import embed
 from salmubench.encoders.encoder import Encoder, ahead
+from salmubench.encoders.texts import STEP, without_padding
 from salmubench.errors import RunError, UserError
 
 torch.set_num_threads(1)
@@ -176,6 +178,28 @@ def test_a_caption_over_the_context_length_keeps_its_end_token(encoder: Encoder)
     assert tokens.shape == (2, 24)
     assert tokens[0, -1] == tokens[1].max() == 49407, "the end token"
     assert_array_equal(*(encoder.encode_texts([text]) for text in (long, longer)))
+
+
+def test_padding_is_left_out_and_changes_nothing(encoder: Encoder) -> None:
+    texts = [" ".join(["word"] * count) for count in range(1, 40)]
+    tokens = encoder.tokenizer(texts)
+    cut = without_padding(encoder.model, tokens)
+    ends = tokens.argmax(dim=1)
+    for row, short, end in zip(tokens, cut, ends, strict=True):
+        assert len(short) % STEP == 0
+        assert int(end) < len(short) <= int(end) + STEP
+        assert_array_equal(short, row[: len(short)])
+    with torch.inference_mode():
+        whole = nn.functional.normalize(encoder.model.encode_text(tokens), dim=-1).numpy()
+    together = encoder.encode_texts(texts)
+    assert_allclose(together, whole, atol=1e-6)
+    assert_array_equal(encoder.encode_texts(texts[::-1])[::-1], together)
+
+
+def test_a_text_tower_that_sees_padding_keeps_it(encoder: Encoder) -> None:
+    tokens = encoder.tokenizer(["short"])
+    model = open_clip.CustomTextCLIP(**encoder.config["model_cfg"]).eval()
+    assert without_padding(model, tokens)[0].shape == tokens[0].shape
 
 
 @pytest.mark.parametrize(("mode", "form"), [("RGBA", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("CMYK", "TIFF")])

@@ -56,6 +56,21 @@ def replacing(target: Path) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
+def require_writable(target: Path) -> None:
+    """Says before long work what ``replacing(target)`` would say after it; makes nothing.
+
+    Raises:
+        UserError: the file cannot be written there.
+    """
+    folder = next(parent for parent in target.absolute().parents if parent.exists())
+    if target.is_dir() or not folder.is_dir():
+        raise UserError(f"{target}: cannot be written here (something else is in the way); choose another path")
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        raise UserError(f"{target}: cannot be written here ({os.strerror(errno.EROFS)}); choose another path")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{target}: no permission to write here; choose another folder or mend its rights")
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Holds ``folder``, made if it is not there, for this process; a process that ends, however it does, lets go.

@@ -263,7 +263,8 @@ def decode_picture(content: bytes, where: str) -> Image.Image:
         raise UserError(f"{where}: a git-lfs pointer, not the picture itself; run `git lfs pull` in its folder")
     try:
         picture = Image.open(io.BytesIO(content))
-        return ImageOps.exif_transpose(picture).convert("RGB")
+        ImageOps.exif_transpose(picture, in_place=True)  # else it copies every picture
+        return picture.convert("RGB")
     except UnidentifiedImageError as error:
         raise UserError(f"{where}: not a picture of a known format; replace it or drop the row") from error
     except Exception as error:  # whatever a decoder makes of broken bytes: OSError, SyntaxError, struct.error, ...

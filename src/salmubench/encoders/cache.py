@@ -27,7 +27,7 @@ from salmubench.atomic import replacing, sha256_file
 from salmubench.encoders.encoder import Encoder, Tower
 from salmubench.errors import RunError, UserError
 
-FORMAT = 1
+FORMAT = 2
 KEY_BYTES = 16
 DEFAULT_GIGABYTES = 5.0
 """About ten times the official evaluation with ViT-B/16 and ImageNet-1k: 240,000 inputs of 512 numbers are 0.5 GB."""

@@ -1,7 +1,7 @@
 """A dual encoder: encodes pictures and captions. ``checkpoint.py`` loads one.
 
-``encode`` is the one loop that feeds encoders: threads prepare inputs a little ahead of the models, and each model runs
-forward passes of one shape, whatever stands around an input.
+``encode`` is the one loop that feeds encoders: threads prepare inputs a little ahead of the models, and a model runs
+all inputs of one shape in forward passes of one size, whatever stands around an input.
 """
 
 import json
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from salmubench.dataset.pictures import decode_picture
+from salmubench.encoders.texts import encode_text, without_padding
 from salmubench.errors import RunError, UserError
 from salmubench.jobs import cores
 from salmubench.progress import Advance, Progress, silent
@@ -149,14 +150,14 @@ class Encoder:
             encode([self], tower, wanted, total, [features.__setitem__], batch_size=batch_size, advance=advance)
         return features
 
-    def forward(self, tower: str, batch: Tensor) -> NDArray[np.float32]:
-        """One pass of ``encode_image`` or ``encode_text``: L2-normalised embeddings, (b, d).
+    def forward(self, tower: "Tower", batch: Tensor) -> NDArray[np.float32]:
+        """One pass through a tower: L2-normalised embeddings, (b, d).
 
         Raises:
             RunError: an embedding is not finite.
         """
         with torch.inference_mode(), self._arithmetic():
-            embedded = functional.normalize(getattr(self.model, tower)(batch.to(self.device)).float(), dim=-1)
+            embedded = functional.normalize(tower.run(self.model, batch.to(self.device)).float(), dim=-1)
         features: NDArray[np.float32] = embedded.cpu().numpy()
         if not np.isfinite(features).all():
             raise RunError(
@@ -181,6 +182,7 @@ class Tower:
 
     Attributes:
         method: the open_clip model's.
+        run: the model's method, (b, ...) to (b, d).
         bar: the title of its progress bar.
         read: what all encoders share of an input's making: decodes a picture.
         prepare: an encoder's own part, for several at once: tensors of one input each.
@@ -188,6 +190,7 @@ class Tower:
     """
 
     method: Literal["encode_image", "encode_text"]
+    run: Callable[[Any, Tensor], Tensor]
     bar: str
     read: Callable[[Any], Any]
     prepare: Callable[[Encoder, list[Any]], Iterable[Tensor]]
@@ -198,6 +201,7 @@ def picture_tower(describe: Callable[[Any], str]) -> Tower:
     """The tower of pictures given as (name, bytes); ``describe`` says of a name where the picture lies."""
     return Tower(
         "encode_image",
+        lambda model, pictures: model.encode_image(pictures),
         "encoding pictures",
         lambda picture: decode_picture(picture[1], describe(picture[0])),
         lambda encoder, pictures: map(encoder.preprocess, pictures),
@@ -207,9 +211,10 @@ def picture_tower(describe: Callable[[Any], str]) -> Tower:
 
 TEXT_TOWER = Tower(
     "encode_text",
+    encode_text,
     "encoding captions",
     lambda text: text,
-    lambda encoder, texts: encoder.tokenizer(texts),
+    lambda encoder, texts: without_padding(encoder.model, encoder.tokenizer(texts)),
     lambda encoder: str(encoder.tokenizer([PROBE]).tolist()),
 )
 
@@ -261,10 +266,8 @@ def encode(
     """
     kinds = [tower.alike(encoder) for encoder in encoders]
     like = [kinds.index(kind) for kind in kinds]
-    passes = [
-        _Passes(encoder, take, tower.method, encoder.batch_size(batch_size, total), batch_size != "auto")
-        for encoder, take in zip(encoders, takes, strict=True)
-    ]
+    sizes = [encoder.batch_size(batch_size, total) for encoder in encoders]
+    passes: dict[tuple[int, torch.Size], _Passes] = {}
 
     def prepare(chunk: list[Wanted]) -> list[tuple[Wanted, dict[int, Tensor]]]:
         tensors: list[dict[int, Tensor]] = [{} for _ in chunk]
@@ -277,8 +280,7 @@ def encode(
         return list(zip(chunk, tensors, strict=True))
 
     started, waited = time.perf_counter(), 0.0
-    largest = max((each.size for each in passes), default=1)
-    chunks = ahead(batched(inputs, CHUNK), prepare, decoders(workers), 2 * largest // CHUNK)
+    chunks = ahead(batched(inputs, CHUNK), prepare, decoders(workers), 2 * max(sizes, default=1) // CHUNK)
     while True:
         asked = time.perf_counter()
         chunk = next(chunks, None)
@@ -287,22 +289,26 @@ def encode(
             break
         for wanted, tensors in chunk:
             for number in wanted.by:
-                passes[number].add(wanted.place, tensors[like[number]])
+                tensor = tensors[like[number]]
+                kind = number, tensor.shape
+                if kind not in passes:
+                    passes[kind] = _Passes(encoders[number], takes[number], tower, sizes[number], batch_size != "auto")
+                passes[kind].add(wanted.place, tensor)
         advance(len(chunk))
-    for each in passes:
+    for each in passes.values():
         each.finish()
     return waited, time.perf_counter() - started
 
 
 class _Passes:
-    """The forward passes of one encoder's tower, all of one shape: the last one is filled up with its last input.
+    """Forward passes of one encoder over inputs of one shape, all as large: the last is filled up with its last input.
 
     A matrix product may round otherwise in another shape; so an embedding hangs on its input alone, not on how many
     others there are or were found in a cache.
     """
 
-    def __init__(self, encoder: Encoder, take: Take, method: str, size: int, fixed: bool) -> None:
-        self.encoder, self.take, self.method, self.size, self.fixed = encoder, take, method, size, fixed
+    def __init__(self, encoder: Encoder, take: Take, tower: Tower, size: int, fixed: bool) -> None:
+        self.encoder, self.take, self.tower, self.size, self.fixed = encoder, take, tower, size, fixed
         self.waiting: list[tuple[int, Tensor]] = []
 
     def add(self, place: int, tensor: Tensor) -> None:
@@ -318,7 +324,7 @@ class _Passes:
         batch = self.waiting[: self.size]
         filled = batch + batch[-1:] * (self.size - len(batch))
         try:
-            features = self.encoder.forward(self.method, torch.stack([tensor for _, tensor in filled]))
+            features = self.encoder.forward(self.tower, torch.stack([tensor for _, tensor in filled]))
         except torch.OutOfMemoryError as error:
             features = None
             self._halve(str(error).splitlines()[0] if str(error) else "out of memory")

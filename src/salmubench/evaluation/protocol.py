@@ -8,6 +8,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from salmubench.atomic import require_writable
 from salmubench.dataset.schema import CaptionInfo
 from salmubench.dataset.store import Benchmark, load_benchmark
 from salmubench.encoders.cache import DEFAULT_GIGABYTES, EmbeddingCache
@@ -171,6 +172,8 @@ def _evaluate(
     bounds = _read_bounds(clean, compromised)
     encoders = [load_encoder(path, arch=arch, device=device, precision=precision) for path in checkpoints]
     titles = _titles(checkpoints, names or [encoder.name for encoder in encoders])
+    for place in (place for title in titles for place in places(title) if place is not None):
+        require_writable(place)
     whole = load_benchmark(data, general_knowledge=general_knowledge)
     measured = whole if limit is None else sample(whole, limit, seed=seed)
     wanted = _inputs(measured, chosen)
