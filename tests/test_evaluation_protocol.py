@@ -194,7 +194,7 @@ def test_bounds_must_come_together_and_from_the_same_data(
 ) -> None:
     with pytest.raises(UserError, match="--compromised is missing"):
         evaluate(model, data, clean=written, device="cpu")
-    with pytest.raises(UserError, match="other data"):
+    with pytest.raises(UserError, match="other rows of the same data"):
         evaluate(model, data, clean=written, compromised=written, limit=3, device="cpu")
 
 

@@ -129,12 +129,14 @@ def test_reports_of_other_general_knowledge_are_refused() -> None:
         judge(mine, CLEAN, COMPROMISED)
 
 
-@pytest.mark.parametrize("other", [{"data_revision": "sha256:2"}, {"sets": {"forget": 9}}])
-def test_reports_of_other_data_are_refused(other: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("other", "words"), [({"data_revision": "sha256:2"}, "other data"), ({"sets": {"forget": 9}}, "other rows")]
+)
+def test_reports_of_other_data_are_refused(other: dict[str, Any], words: str) -> None:
     stranger = report("stranger", {"RetFail": 0.1}, **other)
-    with pytest.raises(UserError, match="other data"):
+    with pytest.raises(UserError, match=words):
         judge(stranger, CLEAN, COMPROMISED)
-    with pytest.raises(UserError, match="other data"):
+    with pytest.raises(UserError, match=words):
         compare(stranger, CLEAN)
 
 

@@ -63,8 +63,10 @@ def require_writable(target: Path) -> None:
         UserError: the file cannot be written there.
     """
     folder = next(parent for parent in target.absolute().parents if parent.exists())
-    if target.is_dir() or not folder.is_dir():
-        raise UserError(f"{target}: cannot be written here (something else is in the way); choose another path")
+    if target.is_dir():
+        raise UserError(f"{target}: is a folder, and a file is to be written; choose another path")
+    if not folder.is_dir():
+        raise UserError(f"{target}: cannot be written here ({folder} is a file); choose another path")
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         raise UserError(f"{target}: cannot be written here ({os.strerror(errno.EROFS)}); choose another path")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -18,6 +18,9 @@ from salmubench.progress import console as bars
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the signal's number."""
 
+SHOWN = 15
+"""Differences that ``--verify`` prints: the first ones tell the cause (other weights, other data)."""
+
 app = typer.Typer(
     help="Benchmark for association-level unlearning in CLIP-style encoders: make fictitious people, train a Clean and "
     "a Compromised model, unlearn, measure efficacy (towards Clean) and utility (staying at Compromised), and report.",
@@ -164,7 +167,13 @@ def evaluate(
     official: Annotated[
         Path | None, typer.Option(help="Also write the official evaluator's JSON here; of several, a folder.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows a set, a stratified sample.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="At most so many rows a set, a stratified sample: quick, but RetFail is easier among fewer captions.",
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="What the paper leaves open, e.g. ACS.feature=product."),
@@ -217,6 +226,8 @@ def evaluate(
     else:
         reports = protocol.evaluate_all(checkpoints, data, names=name, out=out, official=official, **settings)
     Console().print(table(reports))
+    if limit is not None:
+        typer.echo(f"Limited to {limit} rows a set: RetFail is not comparable with a run over all rows.")
     if skipped := reports[0].provenance.skipped_pictures:
         typer.echo(f"Left out as broken, {len(skipped)} in all: {printable('; '.join(skipped[:3]))}")
 
@@ -228,8 +239,10 @@ def _verify(report: Path, checkpoints: list[str], data: str, settings: Any) -> N
     if len(checkpoints) > 1:
         raise UserError(f"--verify {report}: a report speaks of one checkpoint, and {len(checkpoints)} are named")
     differences = verify(report, checkpoints[0], data, **settings)
-    for line in differences:
+    for line in differences[:SHOWN]:
         typer.echo(printable(line))
+    if len(differences) > SHOWN:
+        typer.echo(f"... and {len(differences) - SHOWN} more differences")
     if differences:
         raise typer.Exit(1)
     allowed = tolerance(read_report(report).provenance.precision)

@@ -163,7 +163,8 @@ def _device(device: str | None) -> torch.device:
         return torch.device(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"--device {device}: this machine cannot use it ({reason}); choose cpu or cuda") from error
+        usable = "cpu or cuda" if torch.cuda.is_available() else "cpu"
+        raise UserError(f"--device {device}: this machine cannot use it ({reason}); choose {usable}") from error
 
 
 def _locate(checkpoint: str, arch: str | None) -> _Source:

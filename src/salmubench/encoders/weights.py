@@ -60,6 +60,8 @@ def _load(path: Path) -> Any:
             raise UserError(
                 f"{path}: not a whole safetensors file ({_reason(error)}); download or save it again"
             ) from error
+    if not path.stat().st_size:
+        raise UserError(f"{path}: is empty; download or save it again")
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols
             return torch.load(path, map_location="cpu", weights_only=True)

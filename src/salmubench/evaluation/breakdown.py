@@ -112,7 +112,10 @@ def breakdown(report: str | Path, by: By = "field", *, metric: str | None = None
                 for name, group in groups.items()
             ]
     if not found:
-        known = ", ".join(title(key, number) for key, stored in content.metrics.items() for number in stored.numbers())
+        names = [title(key, number) for key, stored in content.metrics.items() for number in stored.numbers()]
+        known = ", ".join(names)
+        if wanted is not None and wanted not in names:
+            raise UserError(f"--metric {wanted}: {path} has no such number; choose one of {known}")
         raise UserError(f"{path}: no row of {wanted or known} tells its {by}; choose another --metric or --by")
     return found
 

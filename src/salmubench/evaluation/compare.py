@@ -17,6 +17,9 @@ from salmubench.seeds import generator
 Numbers = dict[str, dict[str, float | None]]
 
 
+OFFICIAL = "{} is the official evaluator's: it has no per-row outcomes, and does not say what rows it measured"
+
+
 @dataclass(frozen=True)
 class ComparisonRow:
     """One headline number of both results, e.g. of ``RetFail`` or ``RetFail R@1``. ``difference`` is b - a.
@@ -89,7 +92,7 @@ def _read(source: str | Path | Report) -> _Side:
             key: {"" if name == "value" else name: number for name, number in members.items()}
             for key, members in parse_official(content, path).items()
         }
-        return _Side(path.name, official, reason=f"{path.name} is the official evaluator's and has no per-row outcomes")
+        return _Side(path.name, official, reason=OFFICIAL.format(path.name))
     report = parse_report(content, path)
     outcomes = read_belonging(report, path)
     missing = None if outcomes else f"{outcomes_path(path).name}, the per-row outcomes, is not there"

@@ -115,6 +115,12 @@ def require_same_data(provenance: Provenance, other: Report) -> None:
                 f"the report {other.name!r} was measured on other general knowledge than this one; evaluate both anew "
                 "with the same --general-knowledge"
             )
+        if theirs.data_revision == provenance.data_revision:
+            rows = provenance.sets.get("forget", 0), theirs.sets.get("forget", 0)
+            raise UserError(
+                f"the reports were measured on other rows of the same data ({rows[0]} and {rows[1]} of forget); "
+                "evaluate both with the same --limit"
+            )
         raise UserError(
             f"the report {other.name!r} was measured on other data ({_data(theirs)}) than this one "
             f"({_data(provenance)}); evaluate both on the same data with the same --limit"
