@@ -111,12 +111,6 @@ def test_pictures_of_any_mode_become_rgb(mode: str) -> None:
     assert decode_picture(content, "here").mode == "RGB"
 
 
-def test_exif_turns_a_picture_upright() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90 degrees to view
-    assert decode_picture(picture(size=(40, 20), form="JPEG", exif=exif), "here").size == (20, 40)
-
-
 @pytest.mark.parametrize("damage", [lambda data: b"junk", lambda data: data[: len(data) // 2], lambda data: b""])
 def test_a_broken_picture_is_named(encoder: Encoder, damage) -> None:  # type: ignore[no-untyped-def]
     content = [("row 0", picture()), ("data/forget.parquet, row 1", damage(picture(form="JPEG")))]

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from encoders_world import benchmark_of, checkpoint, png
+from salmubench.dataset.pictures import decode_picture
 from salmubench.dataset.store import Benchmark
 from salmubench.encoders.checkpoint import load_encoder
 from salmubench.encoders.embeddings import embed
@@ -250,3 +251,11 @@ def test_threads_work_ahead_in_order_and_hand_errors_on() -> None:
     next(unfinished)
     unfinished.close()
     assert drawn[-1] < 20
+
+
+def test_exif_turns_a_picture_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees to view
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 20)).save(stream, "JPEG", exif=exif)
+    assert decode_picture(stream.getvalue(), "here").size == (20, 40)
