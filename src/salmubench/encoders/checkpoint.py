@@ -155,9 +155,14 @@ def save_checkpoint(model: nn.Module, config: dict[str, Any], folder: str | Path
     write_json(Path(folder) / CONFIG_FILE, config)
 
 
+def default_device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _device(device: str | None) -> torch.device:
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(default_device())
     try:
         torch.empty(0, device=device)
         return torch.device(device)

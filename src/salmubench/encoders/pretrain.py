@@ -28,7 +28,7 @@ from salmubench.atomic import alone, read_json, replacing, write_json
 from salmubench.dataset.manifest import check_sizes, read_manifest
 from salmubench.dataset.retain import CaptionedPicture, shard_sizes, write_shards
 from salmubench.dataset.store import load_split
-from salmubench.encoders.checkpoint import WEIGHTS_FILE, save_checkpoint
+from salmubench.encoders.checkpoint import WEIGHTS_FILE, default_device, save_checkpoint
 from salmubench.encoders.stream import WovenShards, weave
 from salmubench.errors import RunError, UserError
 from salmubench.presets import Preset
@@ -209,7 +209,7 @@ def engine_arguments(scale: Preset, shards: Shards, work: Path, seed: int) -> li
         "eps": 1e-6,
         "warmup": recipe.warmup_steps,
         "precision": recipe.precision,
-        "device": _device(),
+        "device": default_device(),
         "seed": seed,
         "workers": 0,
         "logs": str(work),
@@ -219,10 +219,6 @@ def engine_arguments(scale: Preset, shards: Shards, work: Path, seed: int) -> li
         "log-every-n-steps": 10,
     }
     return [*(f"--{flag}={value}" for flag, value in flags.items()), "--save-most-recent"]
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def model_name(scale: Preset) -> str:
@@ -274,7 +270,7 @@ def _run_engine(
             "setup_logging": _log_to_file,
         }
         # Plain attention: the CPU's flash kernel takes twice as long over short captions.
-        with _replaced(engine, **members), sdpa_kernel(SDPBackend.MATH) if _device() == "cpu" else nullcontext():
+        with _replaced(engine, **members), sdpa_kernel(SDPBackend.MATH) if default_device() == "cpu" else nullcontext():
             try:
                 status = engine.main(arguments)
             except tarfile.TarError as error:
