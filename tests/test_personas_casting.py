@@ -15,7 +15,7 @@ from salmubench.dataset.store import load_benchmark
 from salmubench.errors import UserError
 from salmubench.personas.anchors import make_anchors
 from salmubench.personas.build import build
-from salmubench.personas.casting import Casting, Sources
+from salmubench.personas.casting import Casting, Group, Sources
 from salmubench.personas.portraits import draw_portrait
 from salmubench.presets import Preset
 
@@ -87,10 +87,10 @@ def test_the_command_line_curates_a_drawn_world_to_the_counts_that_the_preset_as
 def test_sources_that_do_not_fit_each_other_say_which_do(photographs: Sources, tmp_path: Path) -> None:
     drawn = replace(photographs, anchors="procedural", settings={})
     with pytest.raises(UserError, match="needs photographs of faces; add --anchors folder:PATH"):
-        Casting(drawn, seed=1, long_side=48, scratch=tmp_path).cast("set", 1, 1)
+        Casting(drawn, seed=1, long_side=48, scratch=tmp_path).cast(Group("set", 1, 1))
     shot = Sources(photographs.anchors, settings={"anchors.faces": "drawn"})
     with pytest.raises(UserError, match="draws no photographed faces; add --portraits ip-adapter"):
-        Casting(shot, seed=1, long_side=48, scratch=tmp_path).cast("set", 1, 1)
+        Casting(shot, seed=1, long_side=48, scratch=tmp_path).cast(Group("set", 1, 1))
     with pytest.raises(UserError, match=r"--set curaton.keep: begins with none of anchors\., portraits\., curation\."):
         Casting(Sources(settings={"curaton.keep": "1"}), seed=1, long_side=48, scratch=tmp_path)
     with pytest.raises(UserError, match="there is no source of portraits 'ip-adaptor': did you mean 'ip-adapter'"):

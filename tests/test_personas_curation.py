@@ -21,7 +21,7 @@ from salmubench.atomic import read_json
 from salmubench.encoders.checkpoint import save_checkpoint
 from salmubench.errors import RunError, UserError
 from salmubench.personas.anchors import DrawnFace, make_anchors
-from salmubench.personas.casting import Casting, Sources
+from salmubench.personas.casting import Casting, Group, Sources
 from salmubench.personas.contact import write_contact_sheet
 from salmubench.personas.curation import (
     Candidate,
@@ -279,7 +279,7 @@ def test_the_contact_sheet_shows_kept_and_dropped(pictures: list[Candidate], tmp
 def test_a_curated_cast_has_the_counts_that_were_asked_for_and_is_not_made_twice(tmp_path: Path) -> None:
     sources = Sources(curation=True, settings={"curation.faces": "drawn", "curation.identity_distance": "0.6"})
     casting = Casting(sources, seed=3, long_side=64, scratch=tmp_path)
-    cast = casting.cast("set", 5, 6)
+    cast = casting.cast(Group("set", 5, 6))
     assert len(cast.people) == 5
     for one in cast.people:
         numbers = cast.numbers(one.identity_id, 6)
@@ -292,7 +292,7 @@ def test_a_curated_cast_has_the_counts_that_were_asked_for_and_is_not_made_twice
     assert report["pictures"]["before"] == 7 * 10
     assert (tmp_path / "curation-set.png").is_file()
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
-    again = Casting(sources, seed=3, long_side=64, scratch=tmp_path).cast("set", 5, 6)
+    again = Casting(sources, seed=3, long_side=64, scratch=tmp_path).cast(Group("set", 5, 6))
     assert again.people == cast.people
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == stamps
 
@@ -301,6 +301,6 @@ def test_a_curation_that_leaves_too_few_says_what_to_raise(tmp_path: Path) -> No
     sources = Sources(curation=True, settings={"curation.surplus": "1", "curation.faces": "drawn",
                                                "curation.identity_distance": "0.2"})  # fmt: skip
     with pytest.raises(RunError, match=r"curation-set\.json: the curation leaves .* raise --set curation\.surplus"):
-        Casting(sources, seed=3, long_side=64, scratch=tmp_path).cast("set", 3, 6)
+        Casting(sources, seed=3, long_side=64, scratch=tmp_path).cast(Group("set", 3, 6))
     with pytest.raises(UserError, match=r"--set curation\.kep=1: the curation has no option"):
         Casting(Sources(settings={"curation.kep": "1"}), seed=1, long_side=64, scratch=tmp_path)

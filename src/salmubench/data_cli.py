@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
 from salmubench.errors import UserError
 from salmubench.presets import PRESETS
 from salmubench.progress import console as bars
+
+if TYPE_CHECKING:
+    from salmubench.personas.estimate import Estimate
 
 CHECK_MARKS = {"passed": "[green]ok[/]", "failed": "[red]FAILED[/]", "skipped": "skipped"}
 
@@ -64,39 +68,69 @@ def data_build(
     from salmubench.personas.casting import Sources
     from salmubench.personas.estimate import estimate
 
+    asked = {"model": caption_model, "endpoint": caption_endpoint}
+    world: dict[str, Any] = {
+        "seed": seed,
+        "association_split": association_split,
+        "workers": workers,
+        "ray": ray,
+        "captions": captions or ("llm" if caption_model or caption_endpoint else None),
+        "caption_options": {key: value for key, value in asked.items() if value is not None},
+        "sources": Sources(anchors, portraits, curation, split_settings(option)),
+        "progress": bars,
+    }
     if dry_run:
-        found = estimate(preset, seed=seed, association_split=association_split, workers=workers)  # type: ignore[arg-type]
-        table = Table("set", "rows", box=None)
-        for name, count in found.counts.items():
-            table.add_row(name, f"{count:,}")
-        Console().print(table)
-        typer.echo(f"Pictures to draw: {found.pictures:,}")
-        typer.echo(f"Disk: about {found.bytes / 1e9:.1f} GB")
-        typer.echo(
-            f"Time: about {found.seconds / 60:.0f} minutes at {found.pictures_per_second:.0f} pictures a second "
-            f"over {found.workers} processes"
-        )
+        _show_estimate(estimate(preset, **world))
         return
     if out is None:
         raise UserError("--out is missing: name the data set folder to write")
-    asked = {"model": caption_model, "endpoint": caption_endpoint}
-    if caption_model or caption_endpoint:
-        captions = captions or "llm"
-    build(
-        preset,
-        out,
-        seed=seed,
-        association_split=association_split,  # type: ignore[arg-type]
-        workers=workers,
-        ray=ray,
-        captions=captions,
-        caption_options={key: value for key, value in asked.items() if value is not None},
-        sources=Sources(anchors, portraits, curation, split_settings(option)),
-        progress=bars,
-    )
+    if read_manifest(out) is None:
+        typer.echo(_in_all(estimate(preset, **world)), err=True)
+    build(preset, out, **world)
+    _show_built(out, captions_asked=world["captions"] is not None)
+
+
+def _in_all(found: Estimate) -> str:
+    """An estimate in one line."""
+    size = "disk unknown" if found.bytes is None else decimal(found.bytes)
+    more = f"; unknown: {', '.join(found.unknown)}" if found.unknown else ""
+    return f"In all {found.pictures:,} pictures, {size}, about {_time(found.seconds)}{more}"
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}/s" if rate >= 2 else f"{1 / rate:,.1f} s each"
+
+
+def _show_estimate(found: Estimate) -> None:
+    counts = Table("set", "rows", box=None)
+    for name, count in found.counts.items():
+        counts.add_row(name, f"{count:,}")
+    stages = Table("stage", "work", "rate", "time", "", box=None)
+    for stage in found.stages:
+        known = ("unknown", "?") if stage.seconds is None else (_rate(stage.work / stage.seconds), _time(stage.seconds))
+        stages.add_row(stage.name, f"{stage.work:,} {stage.unit}", *known, escape(stage.note))
+    for table in (counts, stages):
+        Console().print(table, "")
+    typer.echo(_in_all(found))
+
+
+def _show_built(out: Path, *, captions_asked: bool) -> None:
+    from salmubench.dataset.manifest import read_manifest
+
     made = read_manifest(out)
-    written = made.facts.get("captions", {}) if made else {}
-    if set(written) - {"grammar"} or captions:
+    facts = made.facts if made else {}
+    for reason, names in facts.get("anchors", {}).get("skipped", {}).items():
+        some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        typer.echo(f"Photographs that {reason} were passed over: {len(names):,} ({some})")
+    written = facts.get("captions", {})
+    if set(written) - {"grammar"} or captions_asked:
         typer.echo("The captions: " + ", ".join(f"{count:,} by {source}" for source, count in sorted(written.items())))
     typer.echo(f"The data set: {out}")
 

@@ -39,7 +39,8 @@ def silent(description: str, total: int) -> Iterator[Advance]:
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f}/s" if speed and speed >= 1 else "", style="progress.data.speed")
+        words = "" if not speed else f"{speed:,.0f}/s" if speed >= 1 else f"{60 * speed:.1f}/min"
+        return Text(words, style="progress.data.speed")
 
 
 def console_bars(console: Console) -> RichProgress:

@@ -16,6 +16,7 @@ from salmubench.atomic import read_json, sha256_file, write_json
 from salmubench.dataset.schema import MANIFEST_FILE
 from salmubench.errors import UserError
 from salmubench.jobs import cores
+from salmubench.progress import Progress, silent
 
 DATA_FOLDERS = ("salmubench", "salmu", "retain_real", "general_knowledge")
 CARD_FILES = ("README.md", "croissant.json")
@@ -64,13 +65,18 @@ def _entry(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 
-def write_manifest(root: Path, *, facts: Mapping[str, Any]) -> Path:
+def write_manifest(root: Path, *, facts: Mapping[str, Any], progress: Progress = silent) -> Path:
     """Hashes every data file of the data set folder ``root`` and writes ``root/manifest.json``; call it last.
 
     Args:
         facts: what the folder was built with: preset, seed, association_split, counts (set or split -> rows).
+        progress: shows the files.
     """
-    files = {path.relative_to(root).as_posix(): _entry(path) for path in data_files(root)}
+    paths, files = data_files(root), {}
+    with progress("hashing files", len(paths)) as advance:
+        for path in paths:
+            files[path.relative_to(root).as_posix()] = _entry(path)
+            advance(1)
     write_json(root / MANIFEST_FILE, {"schema": 1, "facts": dict(facts), "files": files})
     return root / MANIFEST_FILE
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from salmubench.dataset.pictures import decode_picture
+from salmubench.encoders.images import to_tensors
 from salmubench.encoders.texts import encode_text, without_padding
 from salmubench.errors import RunError, UserError
 from salmubench.jobs import cores
@@ -41,7 +42,7 @@ BatchSize = int | Literal["auto"]
 GPU_BATCH = 512
 CPU_PIXELS = 1 << 21
 """Of a batch on a CPU: 32 pictures of 224 px. Larger ones leave the cache, and the last is filled up for nothing."""
-CPU_BATCH = (8, 256)
+CPU_BATCH = (8, 128)
 CHUNK = 16
 """Inputs that a thread prepares at a time."""
 PROBE = "Siqi Yue’s blood group is A+; Ökonom, 東京, +49 30 1234567. " * 4
@@ -204,7 +205,7 @@ def picture_tower(describe: Callable[[Any], str]) -> Tower:
         lambda model, pictures: model.encode_image(pictures),
         "encoding pictures",
         lambda picture: decode_picture(picture[1], describe(picture[0])),
-        lambda encoder, pictures: map(encoder.preprocess, pictures),
+        lambda encoder, pictures: to_tensors(encoder.preprocess, pictures),
         lambda encoder: json.dumps(encoder.config["preprocess_cfg"], sort_keys=True, default=str),
     )
 

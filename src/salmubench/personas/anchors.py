@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from salmubench.errors import UserError
 from salmubench.personas.source import Anchor, Gender
+from salmubench.progress import Progress, silent
 from salmubench.seeds import generator
 
 SKINS = ("pale", "light", "tan", "brown", "dark")
@@ -146,6 +147,7 @@ def make_anchors(
     avoid: Sequence[DrawnFace] = (),
     beside: Sequence[DrawnFace] = (),
     first_id: int = 0,
+    progress: Progress = silent,
 ) -> list[DrawnFace]:
     """Samples ``count`` faces, women and men in turn.
 
@@ -159,6 +161,7 @@ def make_anchors(
         avoid: faces of others to keep apart from.
         beside: faces of others to be merely unlike.
         first_id: number of the first identity; ids are eight digits and count up.
+        progress: shows the faces.
 
     Raises:
         UserError: the space of faces is full.
@@ -170,12 +173,14 @@ def make_anchors(
             for face in faces:
                 space.place(face, apart=apart)
     anchors: list[DrawnFace] = []
-    for number in range(count):
-        space = spaces[number % 2]
-        traits = space.draw(rng)
-        if traits is None:
-            raise UserError(f"no face is left for person {number + 1} of {count} ({purpose}); ask for fewer people")
-        anchors.append(DrawnFace(identity_id=f"{first_id + number:08d}", gender=space.gender, **traits))
-        for space in spaces:
-            space.place(anchors[-1], apart=False)
+    with progress(f"sampling faces ({purpose})", count) as advance:
+        for number in range(count):
+            space = spaces[number % 2]
+            traits = space.draw(rng)
+            if traits is None:
+                raise UserError(f"no face is left for person {number + 1} of {count} ({purpose}); ask for fewer people")
+            anchors.append(DrawnFace(identity_id=f"{first_id + number:08d}", gender=space.gender, **traits))
+            for space in spaces:
+                space.place(anchors[-1], apart=False)
+            advance(1)
     return anchors

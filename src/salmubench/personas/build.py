@@ -47,32 +47,39 @@ ANSWERS = ".captions"
 """Folder of a language model's answers while a data set is being built, so that nothing is asked twice."""
 
 
+class _Counter:
+    """Moves a bar up to a place; what lies before it, in files that are kept, counts as done."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance, self._counted = advance, 0
+
+    def up_to(self, place: int) -> None:
+        if place > self._counted:
+            self._advance(place - self._counted)
+            self._counted = place
+
+
 class _Drawn:
-    """Draws the pictures of a run when they are asked for; those of a file that is kept count as drawn.
+    """Draws the pictures of a run when they are asked for.
 
     Attributes:
         shots: what a file's runs count in.
     """
 
     def __init__(self, shots: Sequence[Shot], render: Render, advance: Advance) -> None:
-        self.shots, self._render, self._advance = shots, render, advance
-        self._counted = 0
+        self.shots, self._render, self._done = shots, render, _Counter(advance)
 
     def __call__(self, run: range) -> Iterator[Row]:
-        self._count_up_to(run.start)
+        self._done.up_to(run.start)
         shots = self.shots[run.start : run.stop]
-        for shot, image in zip(shots, self._render(shot.draw for shot in shots), strict=True):
-            self._count_up_to(self._counted + 1)
+        drawn = self._render(shot.draw for shot in shots)
+        for place, shot, image in zip(run, shots, drawn, strict=True):
+            self._done.up_to(place + 1)
             yield Row(image, shot.text, shot.identity_id, shot.file_name)
 
     def finish(self) -> None:
         """Counts what was kept after the last file that was drawn."""
-        self._count_up_to(len(self.shots))
-
-    def _count_up_to(self, place: int) -> None:
-        if place > self._counted:
-            self._advance(place - self._counted)
-            self._counted = place
+        self._done.up_to(len(self.shots))
 
 
 def _write_evaluation(folder: Path, plan: Plan, render: Render, advance: Advance) -> None:
@@ -106,7 +113,7 @@ def _write_general(out: Path, plan: Plan, render: Render, advance: Advance) -> N
     held_out.finish()
 
 
-def _write_training(folder: Path, evaluation: Path) -> None:
+def _write_training(folder: Path, evaluation: Path, progress: Progress) -> None:
     """The training layout holds the same pictures: sensitive is the three splits merged, retain_synth is the same."""
     splits = {split: load_split(evaluation, split) for split in SENSITIVE_SPLITS}
     places = sorted(
@@ -119,11 +126,15 @@ def _write_training(folder: Path, evaluation: Path) -> None:
             split: store.stream(np.array([row for _, owner, row in wanted if owner == split], dtype=np.int64))
             for split, (_, store) in splits.items()
         }
-        for name, split, row in wanted:
+        for place, (name, split, row) in zip(run, wanted, strict=True):
             pairs, _ = splits[split]
+            done.up_to(place + 1)
             yield Row(next(streams[split]), pairs.text[row], pairs.identity_id[row], name)
 
-    resume_split(folder, "sensitive", len(places), rows)
+    with progress("copying to the training layout", len(places)) as advance:
+        done = _Counter(advance)
+        resume_split(folder, "sensitive", len(places), rows)
+        done.up_to(len(places))
     for path in split_files(evaluation, "retain_synth"):
         if not (folder / "data" / path.name).is_file():
             with replacing(folder / "data" / path.name) as temporary:
@@ -175,7 +186,7 @@ def build(
         captions: who writes the sensitive captions, by default the preset's; `llm` is a language model.
         caption_options: options of that source by name, e.g. ``{"model": "owner/name"}``.
         sources: where faces and pictures come from, and whether they are curated; by default all are drawn.
-        progress: shows a bar over all pictures.
+        progress: shows a bar a stage.
 
     Returns:
         ``out``.
@@ -204,16 +215,16 @@ def build(
         if (out / MANIFEST_FILE).is_file():
             return out
         write_captions = functools.partial(source.write, seed=seed, scratch=out / ANSWERS, progress=progress)
-        plan = make_plan(world, seed, association_split, write_captions, casting)
+        plan = make_plan(world, seed, association_split, write_captions, casting, progress)
         total = sum(map(len, plan.splits.values())) + len(plan.general) + len(plan.held_out)
         draw = cluster(ray) if ray else studio(workers or cores())
         with draw as render, progress("drawing people and icons", total) as advance:
             _write_evaluation(out / "salmubench", plan, render, advance)
             _write_general(out, plan, render, advance)
-        _write_training(out / "salmu", out / "salmubench")
+        _write_training(out / "salmu", out / "salmubench", progress)
         write_cards(out, facts=settings)
         shutil.rmtree(out / ANSWERS, ignore_errors=True)
         writers = Counter(entry["source"] for entry in plan.sides[CAPTIONS_FILE].values())
         facts = {"counts": counts(plan), "captions": writers, "licences": [casting.portraits.licence, icons.LICENCE]}
-        write_manifest(out, facts={**settings, **casting.facts(), **facts})
+        write_manifest(out, facts={**settings, **casting.facts(), **facts}, progress=progress)
     return out

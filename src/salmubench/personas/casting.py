@@ -66,6 +66,23 @@ class Take:
     image: Task
 
 
+@dataclass(frozen=True)
+class Group:
+    """People who are asked for together.
+
+    Attributes:
+        purpose: who they are.
+        people: how many.
+        pictures: what each may need.
+        first_id: the number of the first.
+    """
+
+    purpose: str
+    people: int
+    pictures: int
+    first_id: int = 0
+
+
 class Cast:
     """The people of one group and their pictures, drawn when they are asked for.
 
@@ -133,45 +150,46 @@ class Casting:
         own = {key.removeprefix("curation."): value for key, value in settings.items() if key.startswith("curation.")}
         self.curation: CurationOptions = parse_options(CurationOptions, own, owner="the curation", prefix="curation.")
 
-    def cast(
-        self,
-        purpose: str,
-        people: int,
-        pictures: int,
-        *,
-        avoid: Sequence[Anchor] = (),
-        beside: Sequence[Anchor] = (),
-        first_id: int = 0,
-    ) -> Cast:
+    @property
+    def looks(self) -> bool:
+        """Whether the curation has models look at the pictures."""
+        return self.sources.curation and bool(self.curation.model or self.curation.faces or self.curation.classifiers)
+
+    def asked(self, group: Group) -> tuple[int, int]:
+        """People, and pictures each, that are made for a group: more than it needs if some may fall."""
+        if not self.sources.curation:
+            return group.people, group.pictures
+        ours = self.curation
+        return math.ceil(group.people * ours.people_surplus), math.ceil(group.pictures * ours.surplus)
+
+    def cast(self, group: Group, *, avoid: Sequence[Anchor] = (), beside: Sequence[Anchor] = ()) -> Cast:
         """So many people with at least so many pictures each.
 
         Raises:
             UserError: the source has not so many people.
             RunError: too few are left after the curation.
         """
-        sample = functools.partial(
-            self.anchors.sample, seed=self.seed, purpose=purpose, avoid=avoid, beside=beside, first_id=first_id,
+        people, pictures = self.asked(group)
+        faces = self.anchors.sample(
+            people, seed=self.seed, purpose=group.purpose, avoid=avoid, beside=beside, first_id=group.first_id,
             progress=self.progress,
         )  # fmt: skip
-        if self.sources.drawn:
-            drawn = sample(people)
-            for face in drawn[:1]:  # says that it draws no photographs
-                self.portraits.plan(face, seed=self.seed, picture=1, long_side=self.long_side)
-            return Cast(drawn, seed=self.seed, long_side=self.long_side)
-        surplus = (self.curation.people_surplus, self.curation.surplus) if self.sources.curation else (1, 1)
-        faces = sample(math.ceil(people * surplus[0]))
         plan = functools.partial(self.portraits.plan, seed=self.seed, long_side=self.long_side)
-        shot = range(1, math.ceil(pictures * surplus[1]) + 1)
-        planned = {face.identity_id: {number: plan(face, picture=number) for number in shot} for face in faces}
-        self._make([picture for mine in planned.values() for picture in mine.values()], purpose)
+        if self.sources.drawn:
+            for face in faces[:1]:  # says that it draws no photographs
+                plan(face, picture=1)
+            return Cast(faces, seed=self.seed, long_side=self.long_side)
+        planned = {face.identity_id: {n: plan(face, picture=n) for n in range(1, pictures + 1)} for face in faces}
+        self._make([picture for mine in planned.values() for picture in mine.values()], group.purpose)
         if not self.sources.curation:
             return Album(faces, planned, self._album)
-        kept = self._curate(planned, purpose, pictures)
+        kept = self._curate(planned, group)
         left = [face for face in faces if face.identity_id in kept]
-        if len(left) < people:
+        if len(left) < group.people:
             raise RunError(
-                f"{self._record(purpose)}: the curation leaves {len(left)} of {len(faces)} people with {pictures} "
-                f"pictures, and {people} are needed; raise --set curation.surplus or curation.people_surplus"
+                f"{self._record(group.purpose)}: the curation leaves {len(left)} of {len(faces)} people with "
+                f"{group.pictures} pictures, and {group.people} are needed; raise --set curation.surplus or "
+                "curation.people_surplus"
             )
         chosen = {
             face.identity_id: {
@@ -179,9 +197,9 @@ class Casting:
                 for number, picture in planned[face.identity_id].items()
                 if picture.file_name in kept[face.identity_id]
             }
-            for face in left[:people]
+            for face in left[: group.people]
         }
-        return Album(left[:people], chosen, self._album)
+        return Album(left[: group.people], chosen, self._album)
 
     @property
     def _album(self) -> Path:
@@ -204,11 +222,9 @@ class Casting:
                             temporary.write_bytes(image)
                 advance(len(batch))
 
-    def _curate(
-        self, planned: Mapping[str, Mapping[int, Picture]], purpose: str, pictures: int
-    ) -> dict[str, list[str]]:
+    def _curate(self, planned: Mapping[str, Mapping[int, Picture]], group: Group) -> dict[str, list[str]]:
         """identity -> the file names that stay, as judged by an earlier run or now."""
-        record = self._record(purpose)
+        record = self._record(group.purpose)
         if record.is_file():
             return dict(read_json(record)["kept"])
         candidates = [
@@ -222,7 +238,7 @@ class Casting:
             for mine in planned.values()
             for picture in mine.values()
         ]
-        options = replace(self.curation, min_pictures=pictures)
+        options = replace(self.curation, min_pictures=group.pictures)
         verdicts: Verdicts = curate(candidates, options, progress=self.progress)
         write_contact_sheet(record.with_suffix(".png"), candidates, verdicts, seed=self.seed)
         write_json(record, {**verdicts.report(), "kept": verdicts.kept})

@@ -14,6 +14,7 @@ from salmubench.errors import UserError
 from salmubench.personas.countries import LOCALES, country_name, draw_city, draw_name, likely_skin
 from salmubench.personas.numbers import MAIL_DOMAINS, draw_card, draw_iban, draw_passport, draw_phone_number
 from salmubench.personas.source import Gender
+from salmubench.progress import Progress, silent
 from salmubench.seeds import derive
 
 BLOOD_TYPES: dict[str, float] = {
@@ -86,7 +87,13 @@ class Persona:
         return record
 
 
-def make_personas(genders: Mapping[str, Gender], *, seed: int, skins: Mapping[str, str] | None = None) -> list[Persona]:
+def make_personas(
+    genders: Mapping[str, Gender],
+    *,
+    seed: int,
+    skins: Mapping[str, str] | None = None,
+    progress: Progress = silent,
+) -> list[Persona]:
     """One persona for each identity, in the order of ``genders``; nobody shares a name, address or number.
 
     Countries are dealt out in rounds, so that a small set spans as many as it has people; within a round a face is
@@ -97,15 +104,18 @@ def make_personas(genders: Mapping[str, Gender], *, seed: int, skins: Mapping[st
         genders: identity id -> gender of the anchor's face.
         seed: the world's seed.
         skins: identity id -> tone of the anchor's skin, where it is known.
+        progress: shows the people.
 
     Raises:
         UserError: there are too many people for the countries' names and number ranges.
     """
     taken: set[str] = set()
     personas: dict[str, Persona] = {}
-    for identity, country in _deal_countries(sorted(genders), skins or {}, seed).items():
-        personas[identity] = _draw_unclaimed(identity, genders[identity], country, seed, taken)
-        taken.update(_unique_values(personas[identity]))
+    with progress("inventing identities", len(genders)) as advance:
+        for identity, country in _deal_countries(sorted(genders), skins or {}, seed).items():
+            personas[identity] = _draw_unclaimed(identity, genders[identity], country, seed, taken)
+            taken.update(_unique_values(personas[identity]))
+            advance(1)
     return [personas[identity] for identity in genders]
 
 

@@ -23,12 +23,13 @@ from salmubench.dataset.splits import Pair, group_people, split_pairs
 from salmubench.errors import UserError
 from salmubench.personas import icons
 from salmubench.personas.captions import generic_caption, icon_caption
-from salmubench.personas.casting import Cast, Casting, Sources
-from salmubench.personas.identities import Persona, make_personas
+from salmubench.personas.casting import Cast, Casting, Group, Sources
+from salmubench.personas.identities import make_personas
 from salmubench.personas.source import Anchor
 from salmubench.personas.studio import Task
 from salmubench.personas.wording import Caption, Part, by_grammar
 from salmubench.presets import World
+from salmubench.progress import Progress, silent
 from salmubench.seeds import generator
 
 WriteCaptions = Callable[[Sequence[Part]], list[list[Caption]]]
@@ -155,9 +156,9 @@ def _numbers(cast: Cast, world: World, who: str, sensitive: int, joint: int, see
     return sorted(numbers[:sensitive]), sorted(numbers[sensitive : sensitive + joint])
 
 
-def _fields(persona: Persona, pictures: int, seed: int) -> list[Field]:
+def _fields(who: str, pictures: int, seed: int) -> list[Field]:
     """The field that each of a person's pictures tells: the eight in turn, dealt to the pictures in a seeded order."""
-    order = generator(seed, "fields", persona.identity_id).permutation(pictures)
+    order = generator(seed, "fields", who).permutation(pictures)
     return [FIELDS[place % len(FIELDS)] for place in order]
 
 
@@ -167,6 +168,7 @@ def _plan_people(
     seed: int,
     association_split: AssociationSplit,
     write_captions: WriteCaptions,
+    progress: Progress,
 ) -> tuple[dict[str, list[Shot]], dict[str, Mapping[str, Any]]]:
     """The three sensitive splits and retain_joint, and the side files."""
     shots: dict[str, Shot] = {}
@@ -179,27 +181,31 @@ def _plan_people(
         {anchor.identity_id: anchor.gender for anchor in people},
         seed=seed,
         skins={anchor.identity_id: anchor.demographics.get("skin", "") for anchor in people},
+        progress=progress,
     )
     groups = group_people([anchor.identity_id for anchor in people], seed=seed)
     sizes = picture_counts(world, groups, seed)
     joint_sizes = joint_counts(world.retain_joint, sizes, groups)
     numbers = {who: _numbers(cast, world, who, sizes[who], joint_sizes[who], seed) for who in sizes}
-    parts = [(persona, _fields(persona, len(numbers[persona.identity_id][0]), seed)) for persona in personas]
-    for anchor, (_, fields), texts in zip(people, parts, write_captions(parts), strict=True):
-        who = anchor.identity_id
-        sensitive, spare = numbers[who]
-        for picture, data_field, caption in zip(sensitive, fields, texts, strict=True):
-            shot = _generic_shot(cast, anchor, picture, seed, known=True)
-            generic[shot.file_name] = shot.text
-            captions[shot.file_name] = {
-                "data_field": data_field,
-                "caption": caption.text,
-                "style": caption.style,
-                "source": caption.source,
-            }
-            shots[shot.file_name] = Shot(shot.draw, shot.file_name, who, caption.text)
-            pairs.append(Pair(shot.file_name, who, data_field))
-        joint += (_generic_shot(cast, anchor, picture, seed, known=True) for picture in spare)
+    parts = [(persona, _fields(persona.identity_id, sizes[persona.identity_id], seed)) for persona in personas]
+    texts = write_captions(parts)
+    with progress("planning pictures (set)", sum(sizes.values()) + world.retain_joint) as advance:
+        for anchor, (_, fields), told in zip(people, parts, texts, strict=True):
+            who = anchor.identity_id
+            sensitive, spare = numbers[who]
+            for picture, data_field, caption in zip(sensitive, fields, told, strict=True):
+                shot = _generic_shot(cast, anchor, picture, seed, known=True)
+                generic[shot.file_name] = shot.text
+                captions[shot.file_name] = {
+                    "data_field": data_field,
+                    "caption": caption.text,
+                    "style": caption.style,
+                    "source": caption.source,
+                }
+                shots[shot.file_name] = Shot(shot.draw, shot.file_name, who, caption.text)
+                pairs.append(Pair(shot.file_name, who, data_field))
+            joint += (_generic_shot(cast, anchor, picture, seed, known=True) for picture in spare)
+            advance(len(sensitive) + len(spare))
     divided = split_pairs(pairs, seed=seed, association_split=association_split)
     splits = {name: [shots[pair.file_name] for pair in divided[name]] for name in SENSITIVE_SPLITS}
     identities = {persona.identity_id: persona.metadata() for persona in personas}
@@ -211,14 +217,19 @@ def _plan_people(
     return splits | {"retain_synth": joint}, sides
 
 
-def _portrayals(cast: Cast, count: int, seed: int) -> list[Shot]:
+def _portrayals(cast: Cast, purpose: str, count: int, seed: int, progress: Progress) -> list[Shot]:
     """``count`` generically captioned pictures of people outside the set."""
-    shots = (
-        _generic_shot(cast, anchor, picture, seed, known=False)
+    chosen = (
+        (anchor, picture)
         for anchor in cast.people
         for picture in cast.numbers(anchor.identity_id, OUTSIDER_PICTURES)[:OUTSIDER_PICTURES]
     )
-    return list(islice(shots, count))
+    shots = []
+    with progress(f"planning pictures ({purpose})", count) as advance:
+        for anchor, picture in islice(chosen, count):
+            shots.append(_generic_shot(cast, anchor, picture, seed, known=False))
+            advance(1)
+    return shots
 
 
 def _plan_icons(world: World, seed: int) -> tuple[list[icons.IconClass], list[Shot], list[tuple[Task, int]]]:
@@ -239,11 +250,18 @@ def _plan_icons(world: World, seed: int) -> tuple[list[icons.IconClass], list[Sh
     return classes, training, held_out
 
 
-def _most_pictures(world: World) -> int:
-    """Pictures that a person of the set may need."""
+def people_groups(world: World) -> tuple[Group, Group, Group]:
+    """The set's own people, those of retain_disjoint and those of retain_real, in the order in which they are cast."""
     if isinstance(world.pictures, int):
-        return world.pictures + -(-world.retain_joint // world.identities) + 1
-    return world.pictures.candidates
+        most = world.pictures + -(-world.retain_joint // world.identities) + 1
+    else:
+        most = world.pictures.candidates
+    outside = [-(-count // OUTSIDER_PICTURES) for count in (world.retain_disjoint, world.general_portraits)]
+    return (
+        Group("set", world.identities, most),
+        Group("outsiders", outside[0], OUTSIDER_PICTURES, FIRST_OUTSIDER),
+        Group("passers-by", outside[1], OUTSIDER_PICTURES, FIRST_PASSER_BY),
+    )
 
 
 def make_plan(
@@ -252,23 +270,20 @@ def make_plan(
     association_split: AssociationSplit,
     write_captions: WriteCaptions | None = None,
     casting: Casting | None = None,
+    progress: Progress = silent,
 ) -> Plan:
     """The world of a seed; by default the captions are the grammar's and the people drawn."""
     casting = casting or Casting(Sources(), seed=seed, long_side=world.long_side)
-    groups = [-(-count // OUTSIDER_PICTURES) for count in (world.retain_disjoint, world.general_portraits)]
-    people = casting.cast("set", world.identities, _most_pictures(world))
+    own, outside, passing = people_groups(world)
+    people = casting.cast(own)
     avoid = people.people
-    outsiders = casting.cast("outsiders", groups[0], OUTSIDER_PICTURES, avoid=avoid, first_id=FIRST_OUTSIDER)
-    beside = outsiders.people
-    passers_by = casting.cast(
-        "passers-by", groups[1], OUTSIDER_PICTURES, avoid=avoid, beside=beside, first_id=FIRST_PASSER_BY
-    )
-    splits, sides = _plan_people(
-        people, world, seed, association_split, write_captions or functools.partial(by_grammar, seed=seed)
-    )
-    splits["retain_synth"] += _portrayals(outsiders, world.retain_disjoint, seed)
+    outsiders = casting.cast(outside, avoid=avoid)
+    passers_by = casting.cast(passing, avoid=avoid, beside=outsiders.people)
+    by_default = functools.partial(by_grammar, seed=seed, progress=progress)
+    splits, sides = _plan_people(people, world, seed, association_split, write_captions or by_default, progress)
+    splits["retain_synth"] += _portrayals(outsiders, outside.purpose, world.retain_disjoint, seed, progress)
     classes, training, held_out = _plan_icons(world, seed)
-    general = training + _portrayals(passers_by, world.general_portraits, seed)
+    general = training + _portrayals(passers_by, passing.purpose, world.general_portraits, seed, progress)
     order = generator(seed, "retain_real order").permutation(len(general))
     return Plan(
         splits={name: sorted(shots, key=lambda shot: shot.file_name) for name, shots in splits.items()},
@@ -277,6 +292,45 @@ def make_plan(
         classes=classes,
         sides=sides,
     )
+
+
+def told(world: World, seed: int) -> dict[str, list[Field]]:
+    """The fields that a world of that seed tells, person by person, if its people are numbered from 0.
+
+    Raises:
+        UserError: the preset's set sizes cannot be dealt.
+    """
+    people = [f"{number:08d}" for number in range(world.identities)]
+    sizes = picture_counts(world, group_people(people, seed=seed), seed)
+    return {who: _fields(who, sizes[who], seed) for who in people}
+
+
+def expected_counts(world: World, seed: int, association_split: AssociationSplit) -> dict[str, int]:
+    """What ``counts`` says of the plan, without planning a picture.
+
+    A curation that drops people moves the sizes of two halves by field a little; all else comes out exactly.
+
+    Raises:
+        UserError: the preset asks for what cannot be.
+    """
+    pairs = [
+        Pair(f"{who}_{number:03d}", who, field)
+        for who, fields in told(world, seed).items()
+        for number, field in enumerate(fields)
+    ]
+    divided = split_pairs(pairs, seed=seed, association_split=association_split)
+    classes = len(icons.icon_classes(world.general_classes, seed=seed))
+    return {
+        **{split: len(divided[split]) for split in SENSITIVE_SPLITS},
+        "retain_synth": world.retain_joint + world.retain_disjoint,
+        "sensitive": len(pairs),
+        "retain_joint": world.retain_joint,
+        "retain_disjoint": world.retain_disjoint,
+        "retain_real": world.general_portraits + classes * world.train_renderings,
+        "general_knowledge": classes * world.test_renderings,
+        "identities": world.identities,
+        "general_classes": classes,
+    }
 
 
 def counts(plan: Plan) -> dict[str, int]:

@@ -71,6 +71,18 @@ class AnchorSource(Protocol):
         """
         ...
 
+    def work(self, people: int) -> int:
+        """Things that are looked at for so many people: the faces that are sampled, the photographs of a folder."""
+        ...
+
+    def trial(self, *, seed: int) -> tuple[Sequence[Anchor], float]:
+        """A few people, and the seconds that one of the things looked at took.
+
+        Raises:
+            UserError: a model is not on this machine.
+        """
+        ...
+
     def facts(self) -> dict[str, Any]:
         """What the manifest records of the source beyond its options."""
         ...
@@ -101,6 +113,14 @@ class PortraitSource(Protocol):
 
     def draw(self, pictures: Sequence[Any], *, seed: int) -> list[bytes]:
         """A group's pictures as JPEG, in order; the same group gives the same bytes on the same device."""
+        ...
+
+    def trial(self, people: Sequence[Any], *, seed: int, long_side: int) -> tuple[float, float]:
+        """Seconds and bytes of a picture, from a few pictures of some people.
+
+        Raises:
+            UserError: a model is not on this machine.
+        """
         ...
 
 

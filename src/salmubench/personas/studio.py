@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from salmubench.errors import RunError, UserError
-from salmubench.jobs import end_with_parent
+from salmubench.errors import RunError
+from salmubench.jobs import end_with_parent, ray_cluster
 
 Task = Callable[[], bytes]
 """Draws one picture; it must pickle, so it is a ``functools.partial`` over a function of a module."""
@@ -76,25 +76,7 @@ def cluster(address: str) -> Iterator[Render]:
         UserError: Ray is not installed, or there is no cluster at the address.
         RunError: the cluster failed.
     """
-    try:
-        import ray
-    except ImportError:
-        raise UserError("--ray: Ray is not installed; pip install 'salmubench[scale]'") from None
-    try:
-        ray.init(
-            address=None if address == "auto" else address,
-            log_to_driver=False,
-            logging_level="ERROR",
-            ignore_reinit_error=True,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"--ray {address}: no Ray cluster answers there; start it with `ray start`") from error
-    draw = ray.remote(max_retries=-1, num_cpus=1)(_draw)
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    try:
+    with ray_cluster(address) as ray:
+        draw = ray.remote(max_retries=-1, num_cpus=1)(_draw)
+        cpus = int(ray.cluster_resources().get("CPU", 1))
         yield lambda tasks: _in_order(tasks, draw.remote, ray.get, 4 * cpus)
-    except ray.exceptions.RayError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise RunError(f"--ray {address}: the cluster failed ({reason}); run the same command again") from error
-    finally:
-        ray.shutdown()

@@ -61,6 +61,14 @@ class CaptionSource(Protocol):
         """
         ...
 
+    def trial(self, people: Sequence[Part], *, seed: int) -> float:
+        """Seconds that a caption takes at the first try, from some of these.
+
+        Raises:
+            UserError: a model is not on this machine, or asking it is not for a trial.
+        """
+        ...
+
 
 caption_sources: Registry[SourceSpec[CaptionSource]] = Registry("source of captions", "salmubench.personas.sources")
 
@@ -77,13 +85,16 @@ def caption_source(name: str, options: type) -> Callable[[C], C]:
     return register
 
 
-def by_grammar(people: Sequence[Part], *, seed: int) -> list[list[Caption]]:
+def by_grammar(people: Sequence[Part], *, seed: int, progress: Progress = silent) -> list[list[Caption]]:
     """The captions of the package's own grammar.
 
     Raises:
         UserError: more captions of a field are asked for than it has templates.
     """
-    return [
-        [Caption(text, style, "grammar") for text, style in sensitive_captions(persona, fields, seed=seed)]
-        for persona, fields in people
-    ]
+    captions = []
+    with progress("writing captions", sum(len(fields) for _, fields in people)) as advance:
+        for persona, fields in people:
+            own = sensitive_captions(persona, fields, seed=seed)
+            captions.append([Caption(text, style, "grammar") for text, style in own])
+            advance(len(fields))
+    return captions

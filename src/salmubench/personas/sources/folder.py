@@ -1,7 +1,9 @@
 """Stage 1 from photographs: every picture of a folder that shows exactly one face, each person once."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ from PIL import Image
 from salmubench.atomic import sha256_file
 from salmubench.dataset.pictures import PICTURE_EXTENSIONS, decode_picture
 from salmubench.errors import UserError
-from salmubench.personas.classifiers import load_classifiers
-from salmubench.personas.faces import Face, load_face_model
+from salmubench.personas.classifiers import Classifier, load_classifiers
+from salmubench.personas.faces import Face, FaceModel, load_face_model
 from salmubench.personas.source import Anchor, Gender, anchor_source
 from salmubench.progress import Progress, silent
 from salmubench.seeds import generator
 
+_TRIAL = 8
+"""Photographs of a trial."""
 _GENDERS: dict[str, Gender] = {"female": "female", "male": "male"}
 
 
@@ -97,7 +101,7 @@ class FolderAnchors:
             UserError: the folder has not so many, or nobody tells a person's gender.
         """
         if self._found is None:
-            self._found = self._look(progress)
+            self._found, self.skipped = self._look(self._photographs, progress)
         taken = {anchor.file_name for anchor in (*avoid, *beside) if isinstance(anchor, PhotographedFace)}
         order = generator(seed, "anchors", "folder").permutation(len(self._found))
         free = [self._found[place] for place in order if self._found[place].file_name not in taken]
@@ -108,6 +112,25 @@ class FolderAnchors:
                 f"{f' (not taken: {passed_over})' if passed_over else ''}; add photographs or ask for fewer people"
             )
         return [self._anchor(found, first_id + number) for number, found in enumerate(free[:count])]
+
+    def work(self, people: int) -> int:
+        """All photographs of the folder, whatever is asked for."""
+        return len(self._photographs)
+
+    def trial(self, *, seed: int) -> tuple[list[PhotographedFace], float]:
+        """The people of the first photographs; the models are loaded before the clock starts.
+
+        Raises:
+            UserError: none of them shows one face, or a model is not there.
+        """
+        first = self._photographs[:_TRIAL]
+        self._look(first[:1], silent)
+        started = time.perf_counter()
+        found, _ = self._look(first, silent)
+        seconds = (time.perf_counter() - started) / max(1, len(first))
+        if not found:
+            raise UserError(f"{self.options.folder}: none of the first {len(first)} photographs shows one face")
+        return [self._anchor(one, number) for number, one in enumerate(found)], seconds
 
     def facts(self) -> dict[str, Any]:
         """The photographs by name and hash, and those that were passed over, by reason."""
@@ -124,32 +147,39 @@ class FolderAnchors:
             f"{number:08d}", gender, found.file_name, found.face.embedding, found.face.crop, found.known
         )
 
-    def _look(self, progress: Progress) -> list[_Found]:
-        root = Path(self.options.folder)
-        paths = sorted(path for path in root.rglob("*") if path.suffix[1:].lower() in PICTURE_EXTENSIONS)
-        model, classifiers = load_face_model(self.options.faces), load_classifiers(self.options.classifiers)
+    @cached_property
+    def _photographs(self) -> list[Path]:
+        found = Path(self.options.folder).rglob("*")
+        return sorted(path for path in found if path.suffix[1:].lower() in PICTURE_EXTENSIONS)
+
+    @cached_property
+    def _models(self) -> tuple[FaceModel, list[Classifier]]:
+        return load_face_model(self.options.faces), load_classifiers(self.options.classifiers)
+
+    def _look(self, photographs: Sequence[Path], progress: Progress) -> tuple[list[_Found], dict[str, list[str]]]:
+        """The people of some photographs, and the names of those that are not taken, by reason."""
+        model, classifiers = self._models
         found: list[_Found] = []
-        with progress("finding faces", len(paths)) as advance:
-            for path in paths:
-                name = path.relative_to(root).as_posix()
+        skipped: dict[str, list[str]] = {}
+        with progress("finding faces", len(photographs)) as advance:
+            for path in photographs:
+                name = path.relative_to(self.options.folder).as_posix()
                 advance(1)
                 try:
                     picture = decode_picture(path.read_bytes(), name)
                 except (UserError, OSError):
-                    self._skip("do not decode", name)
+                    skipped.setdefault("do not decode", []).append(name)
                     continue
                 faces = model.faces(picture)
                 if len(faces) != 1:
-                    self._skip("show several faces" if faces else "show no face", name)
+                    reason = "show several faces" if faces else "show no face"
+                    skipped.setdefault(reason, []).append(name)
                 elif self._nearest(found, faces[0]) < self.options.apart:
-                    self._skip("show a person again", name)
+                    skipped.setdefault("show a person again", []).append(name)
                 else:
                     told = {teller.kind: next(teller.labels([picture])) for teller in classifiers}
                     found.append(_Found(name, sha256_file(path), faces[0], {**faces[0].demographics, **told}))
-        return found
-
-    def _skip(self, reason: str, name: str) -> None:
-        self.skipped.setdefault(reason, []).append(name)
+        return found, skipped
 
     @staticmethod
     def _nearest(found: Sequence[_Found], face: Face) -> float:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
@@ -13,6 +14,7 @@ from pydantic import Field as Described
 
 from salmubench.atomic import read_json, write_json
 from salmubench.dataset.schema import Field, Style
+from salmubench.errors import UserError
 from salmubench.personas.identities import Persona
 from salmubench.personas.wording import Caption, Part, by_grammar, caption_source
 from salmubench.personas.writers import EndpointWriter, LocalWriter, Writer
@@ -139,6 +141,24 @@ class LLMCaptions:
             for place, text in zip(request.places, request.found, strict=False):
                 captions[request.person][place] = Caption(text, request.style, f"llm:{self.model}")
         return captions
+
+    def trial(self, people: Sequence[Part], *, seed: int) -> float:
+        """Seconds that a caption takes at the first try: a batch is asked for on a GPU, one answer on a CPU.
+
+        Raises:
+            UserError: the model is not on this machine, or is an endpoint's.
+        """
+        if self.options.endpoint:
+            raise UserError(f"{self.options.endpoint} is not asked for an estimate; time some captions of its own")
+        import torch
+
+        requests = list(_requests(people, by_grammar(people, seed=seed)))
+        batch = requests[: self.options.batch_size if torch.cuda.is_available() else 1]
+        writer = self._writer
+        started = time.perf_counter()
+        writer.ask([request.prompt for request in batch], [request.seed(seed, 0) for request in batch])
+        each = (time.perf_counter() - started) / len(batch)
+        return each * len(requests) / sum(len(request.places) for request in requests)
 
     def _answers(
         self, batch: Sequence[_Request], seed: int, attempt: int, scratch: Path | None
