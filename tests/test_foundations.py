@@ -30,7 +30,7 @@ PUBLISHED_SCHEMA = Path(__file__).parents[1] / "docs" / "report.schema.json"
 def test_a_wrong_name_lists_the_near_ones_and_a_wild_one_lists_all() -> None:
     with pytest.raises(UserError, match="'finetuning'"):
         methods["fine-tuning"]
-    with pytest.raises(UserError, match="choose from cliperase, delete"):
+    with pytest.raises(UserError, match="choose from cliperase, cliperase-ce, delete"):
         methods["qqqqqqqq"]
 
 

@@ -126,8 +126,8 @@ def test_features_are_the_encoders_and_the_original_is_cached(folder: Path, mode
     encoder = load_encoder(model, device="cpu")
     data = ForgetRetain(folder)
     plan = make_plan(data.size("forget"), data.size("retain"), budget=1.5, batch_size=6, seed=3)
-    needs = ("forget", "generic", "retain", "forget_original", "retain_original")
-    source = FeatureSource(data, plan, needs, encoder, scratch=tmp_path, progress=silent)
+    needs = ("forget", "generic", "retain", "forget_original", "generic_original", "retain_original")
+    source = FeatureSource(data, plan, needs, encoder, steps=len(plan), scratch=tmp_path, progress=silent)
     for number in (0, len(plan) - 1):
         step = source.encode(encoder.model, source.inputs(number))
         for name, live, original in (
@@ -144,6 +144,7 @@ def test_features_are_the_encoders_and_the_original_is_cached(folder: Path, mode
             assert live.image.requires_grad
             assert not original.image.requires_grad
         captions = data.generic_captions(plan.rows("forget", number))
-        np.testing.assert_allclose(step.generic.text.detach().numpy(), encoder.encode_texts(captions), atol=2e-6)
+        for generic in (step.generic, step.generic_original):
+            np.testing.assert_allclose(generic.text.detach().numpy(), encoder.encode_texts(captions), atol=2e-6)
         assert torch.equal(step.generic.image, step.forget.image)
     assert list(tmp_path.iterdir()) == []

@@ -40,8 +40,9 @@ def test_budget_and_steps(forget: int, extra: int, budget: float, batch: int, se
         permutation = plan.permutation(number)
         assert sorted(permutation) == list(range(len(rows)))
         assert (permutation != np.arange(len(rows))).all()
-    rows, counts = plan.consumed("retain")
+    rows, counts = plan.consumed("retain", range(len(plan)))
     assert counts.sum() == len(seen)
+    assert sum(map(len, plan.forget[: plan.first_pass])) == (forget if whole else fraction)
     assert (np.diff(rows) > 0).all()
 
 
@@ -57,7 +58,7 @@ def test_same_seed_same_plan(forget: int, batch: int, seed: int) -> None:
 def test_retain_is_drawn_without_replacement() -> None:
     plan = make_plan(100, 120, budget=1, batch_size=10, seed=1)
     assert len(np.unique(np.concatenate(plan.retain))) == 100
-    twice = make_plan(100, 120, budget=3, batch_size=10, seed=1).consumed("retain")[1]
+    twice = make_plan(100, 120, budget=3, batch_size=10, seed=1).consumed("retain", range(30))[1]
     assert twice.max() <= 3
 
 

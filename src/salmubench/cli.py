@@ -106,6 +106,13 @@ def unlearn(
     option: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the method; repeatable.")
     ] = None,
+    scope: Annotated[
+        str,
+        typer.Option(
+            help="What is trained: full; vision or text, one tower; last-N, the last N blocks of each tower; lora-R, "
+            "adapters of rank R, merged at the end."
+        ),
+    ] = "full",
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 3e-5,
     batch_size: Annotated[int, typer.Option(min=2, max=10**6, help="Forget pairs, and retain pairs, a step.")] = 32,
     warmup_share: Annotated[float, typer.Option(help="Share of the steps over which the rate rises.")] = 0.1,
@@ -126,6 +133,7 @@ def unlearn(
         out,
         budget=budget,
         options=split_settings(option),
+        scope=scope,
         learning_rate=learning_rate,
         batch_size=batch_size,
         warmup_share=warmup_share,

@@ -10,7 +10,7 @@ from salmubench.unlearning.method import methods as known_methods
 
 
 def methods() -> Table:
-    """The unlearning methods with their source and options."""
+    """The unlearning methods with their source and options, variants under their method."""
     table = Table(
         Column("method", no_wrap=True),
         "what it does",
@@ -20,7 +20,7 @@ def methods() -> Table:
     for name in known_methods:
         entry = known_methods[name]
         options = "\n".join(f"{key}={meaning}" for key, meaning in entry.option_help().items())
-        table.add_row(name, entry.summary, entry.citation, escape(options))
+        table.add_row(f"└ {name}" if entry.variant_of else name, entry.summary, entry.citation, escape(options))
     return table
 
 

@@ -89,10 +89,6 @@ class Pairs:
         """The model's picture input at ``positions``, shape (b, 3, h, w)."""
         return self.transform.normalise(torch.from_numpy(self.pixels[positions]).to(device))
 
-    def captions(self, positions: Rows, device: torch.device) -> Tensor:
-        """The captions' tokens at ``positions``, shape (b, context)."""
-        return self.tokens[torch.from_numpy(positions)].to(device)
-
 
 def load_pairs(
     data: ForgetRetain, name: str, rows: Rows, encoder: Encoder, *, scratch: Path, advance: Advance

@@ -1,9 +1,10 @@
 """From a plan's step to the features that a method looks at: the model's live, the frozen original's looked up."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from salmubench.encoders.encoder import Encoder
 from salmubench.progress import Progress
 from salmubench.unlearning.batches import Pairs, load_pairs
 from salmubench.unlearning.data import SETS, ForgetRetain, Rows
-from salmubench.unlearning.method import Features, Need, Step
+from salmubench.unlearning.method import Features, Method, Need, Step, trained_weights
 from salmubench.unlearning.plan import Plan
 
 ORIGINAL_BATCH = 128
@@ -34,7 +35,7 @@ class Inputs:
     step: int
     positions: dict[str, Rows]
     pictures: dict[str, Tensor]
-    captions: dict[str, Tensor]
+    captions: dict[Need, Tensor]
     permutation: Tensor
 
 
@@ -46,6 +47,7 @@ class FeatureSource:
         plan: which rows each step sees.
         needs: what the method looks at; nothing else is read or encoded.
         encoder: the original, in eval mode; its features are computed here, so call this before the first step.
+        steps: how many of the plan's steps can be asked for; what no other step sees is not read.
         scratch: folder for the pixels' unlinked file.
         progress: shows decoding and the original's encoding.
     """
@@ -57,24 +59,26 @@ class FeatureSource:
         needs: Sequence[Need],
         encoder: Encoder,
         *,
+        steps: int,
         scratch: Path,
         progress: Progress,
     ) -> None:
         self.plan = plan
+        self.looked: list[int] = []
         self.needs = tuple(needs)
         self.device = encoder.device
         self.pairs: dict[str, Pairs] = {}
         for name in SETS:
             if any(_set_of(need) == name for need in needs):
-                rows, _ = plan.consumed(name)
+                rows, _ = plan.consumed(name, range(steps))
                 with progress(f"decoding {name} pictures", len(rows)) as advance:
                     self.pairs[name] = load_pairs(data, name, rows, encoder, scratch=scratch, advance=advance)
-        self._generic: Tensor | None = None
-        if "generic" in needs:
-            self._generic = encoder.tokenizer(data.generic_captions(self.pairs["forget"].rows))
+        self._texts = {name: pairs.tokens for name, pairs in self.pairs.items()}
+        if "generic" in needs or "generic_original" in needs:
+            self._texts["generic"] = encoder.tokenizer(data.generic_captions(self.pairs["forget"].rows))
         self._original: dict[str, Features] = {
-            name: _encode_original(encoder, pairs, f"encoding the original's {name}", progress)
-            for name, pairs in self.pairs.items()
+            name: _encode_original(encoder, self.pairs[_set_of(name)], tokens, name, progress)
+            for name, tokens in self._texts.items()
             if f"{name}_original" in needs
         }
 
@@ -82,19 +86,38 @@ class FeatureSource:
         """Gathers a step's batches: no decoding, no file access beyond the memory map."""
         positions = {name: pairs.positions(self.plan.rows(name, step)) for name, pairs in self.pairs.items()}
         live = [need for need in self.needs if not need.endswith("_original")]
-        captions: dict[str, Tensor] = {}
-        for need in live:
-            place = positions[_set_of(need)]
-            if need == "generic" and self._generic is not None:
-                captions[need] = self._generic[torch.from_numpy(place)].to(self.device)
-            else:
-                captions[need] = self.pairs[need].captions(place, self.device)
+        captions = {
+            need: self._texts[need][torch.from_numpy(positions[_set_of(need)])].to(self.device) for need in live
+        }
         pictures = {
             name: self.pairs[name].pictures(positions[name], self.device)
             for name in dict.fromkeys(_set_of(need) for need in live)
         }
         permutation = torch.from_numpy(self.plan.permutation(step)).to(self.device)
         return Inputs(step, positions, pictures, captions, permutation)
+
+    def start(self, method: Method[Any], model: nn.Module, progress: Progress) -> None:
+        """Lets a method look at data before the first step, where it wants to."""
+        sizes = [len(rows) for rows in self.plan.forget[: self.plan.first_pass]]
+        if type(method).start is Method.start:
+            return
+        with progress("looking at the first pass", sum(sizes)) as advance:
+
+            def look() -> Iterator[Step]:
+                for step, size in enumerate(sizes):
+                    advance(size if len(self.looked) < len(sizes) else 0)
+                    self.looked.append(step)
+                    yield self.encode(model, self.inputs(step))
+
+            method.start(model, look)
+
+    def consumed(self, steps: int) -> dict[str, tuple[tuple[str, ...], Rows]]:
+        """File names of what was looked at or seen in the first ``steps`` steps, and how often, by set."""
+        found = {}
+        for name, pairs in self.pairs.items():
+            rows, counts = self.plan.consumed(name, [*self.looked, *range(steps)])
+            found[name] = (tuple(pairs.file_name[place] for place in pairs.positions(rows)), counts)
+        return found
 
     def encode(self, model: nn.Module, inputs: Inputs) -> Step:
         """One forward pass through each tower, for all batches of the step together."""
@@ -109,11 +132,13 @@ class FeatureSource:
         for need in self.needs:
             name = _set_of(need)
             if need.endswith("_original"):
-                original, place = self._original[name], torch.from_numpy(inputs.positions[name]).to(self.device)
+                original = self._original[need.removesuffix("_original")]
+                place = torch.from_numpy(inputs.positions[name]).to(self.device)
                 features[need] = Features(original.image[place], original.text[place], original.logit_scale)
             else:
                 features[need] = Features(images[name], texts[need], scale.float())
-        return Step(features, inputs.permutation, inputs.step / len(self.plan))
+        weights = list(trained_weights(model).values())
+        return Step(features, inputs.permutation, inputs.step / len(self.plan), weights)
 
 
 def _set_of(need: str) -> str:
@@ -121,16 +146,17 @@ def _set_of(need: str) -> str:
 
 
 @torch.no_grad()
-def _encode_original(encoder: Encoder, pairs: Pairs, description: str, progress: Progress) -> Features:
+def _encode_original(encoder: Encoder, pairs: Pairs, tokens: Tensor, name: str, progress: Progress) -> Features:
     """The frozen original's features of every distinct pair, once: exact, since nothing is augmented."""
     count, device = len(pairs.rows), encoder.device
     images = torch.empty(count, encoder.dimension, device=device)
     texts = torch.empty(count, encoder.dimension, device=device)
     scale = torch.ones((), device=device)
-    with progress(description, count) as advance:
+    with progress(f"encoding the original's {name}", count) as advance:
         for number in range(math.ceil(count / ORIGINAL_BATCH)):
             place = pairs.positions(pairs.rows[number * ORIGINAL_BATCH : (number + 1) * ORIGINAL_BATCH])
-            image, text, scale, *_ = encoder.model(pairs.pictures(place, device), pairs.captions(place, device))
+            captions = tokens[torch.from_numpy(place)].to(device)
+            image, text, scale, *_ = encoder.model(pairs.pictures(place, device), captions)
             images[place[0] : place[-1] + 1], texts[place[0] : place[-1] + 1] = image.float(), text.float()
             advance(len(place))
     return Features(images, texts, scale.float())

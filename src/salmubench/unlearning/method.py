@@ -1,18 +1,20 @@
 """What an unlearning method is. The loop (``unlearning/run.py``) exists once; a method says what to minimise.
 
-A file in ``unlearning/methods/`` holds one method: a frozen dataclass of its options and a class decorated with
-``@method(...)`` that names what it looks at (``needs``) and whose ``loss`` turns one step's batches into a scalar.
-Nothing else is needed: the command line, the help and the tests find the file by themselves.
+A file in ``unlearning/methods/`` holds one method and its variants: a frozen dataclass of its options and a class
+decorated with ``@method(...)`` that names what it looks at (``needs``) and whose ``loss`` turns one step's batches into
+a scalar. Nothing else is needed: the command line, the help, the docs and the tests find the file by themselves. What
+is more than a loss overrides a hook: ``start`` before the steps, ``after_step``, ``finish`` after them.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 import torch
 from open_clip.loss import ClipLoss
+from pydantic import Field
 from torch import Tensor, nn
 
 from salmubench.atomic import sha256_file
@@ -21,7 +23,15 @@ from salmubench.options import NoOptions as NoOptions
 from salmubench.options import option_help, parse_options
 from salmubench.registry import Registry
 
-Need = Literal["forget", "generic", "retain", "forget_original", "retain_original"]
+Need = Literal["forget", "generic", "retain", "forget_original", "generic_original", "retain_original"]
+SEEN: dict[Need, str] = {
+    "forget": "forget pairs",
+    "generic": "forget pictures with their generic captions",
+    "retain": "retain pairs",
+    "forget_original": "the original's features of the forget pairs",
+    "generic_original": "the original's features of the generic captions",
+    "retain_original": "the original's features of the retain pairs",
+}
 
 
 @dataclass(frozen=True)
@@ -46,10 +56,24 @@ class Step:
         progress: share of the run that is done, 0 to 1.
     """
 
-    def __init__(self, features: Mapping[Need, Features], permutation: Tensor, progress: float) -> None:
+    def __init__(
+        self,
+        features: Mapping[Need, Features],
+        permutation: Tensor,
+        progress: float,
+        weights: Sequence[Tensor] = (),
+    ) -> None:
         self._features = features
+        self._weights = tuple(weights)
         self.permutation = permutation
         self.progress = progress
+
+    def gradient(self, loss: Tensor) -> tuple[Tensor, ...]:
+        """Gradient of a loss of this step by each weight that is trained, in the order of ``trained_weights``.
+
+        It costs a backward pass; the loop's own one is still to come, so that ``loss`` may weigh its parts by it.
+        """
+        return torch.autograd.grad(loss, self._weights, retain_graph=True, materialize_grads=True)
 
     def _get(self, need: Need) -> Features:
         if need not in self._features:
@@ -77,10 +101,19 @@ class Step:
         return self._get("forget_original")
 
     @property
+    def generic_original(self) -> Features:
+        """The frozen original's features of the same forget pictures and their generic captions, without gradient."""
+        return self._get("generic_original")
+
+    @property
     def retain_original(self) -> Features:
         """The frozen original's features of the same retain batch, without gradient."""
         return self._get("retain_original")
 
+
+Look = Callable[[], Iterator[Step]]
+"""Encodes the steps of the run's first pass over forget (of a part where the budget is less), at the model as it
+stands. Each call begins anew; all that is read through it stands in the run's record."""
 
 OptionsT = TypeVar("OptionsT")
 
@@ -89,20 +122,30 @@ class Method(Generic[OptionsT]):
     """One unlearning method. Subclass, set ``needs``, write ``loss``; override a hook where needed.
 
     Attributes:
-        needs: the features of ``Step`` that ``loss`` looks at. The loop encodes these and no others.
+        needs: the features of ``Step`` that the method looks at. The loop encodes these and no others.
+        trains: whether the loop takes steps along ``loss``. A method that edits the weights at once does so in
+            ``start`` and sets this to False; it then consumes what it looks at, one pass over forget at most.
     """
 
     needs: Sequence[Need] = ()
+    trains: bool = True
 
     def __init__(self, options: OptionsT) -> None:
         self.options = options
 
-    def start(self, model: nn.Module) -> None:
-        """Called once before the first step, e.g. to freeze parameters. Must be the same each time it is called."""
+    def start(self, model: nn.Module, look: Look) -> None:
+        """Called once before the first step, and again where a killed run goes on, with the original each time.
+
+        May keep what it needs of the original, look at data, and change the weights in place; must do the same each
+        time. Of the weights only ``trained_weights(model)`` are the method's to change.
+        """
 
     def loss(self, step: Step) -> Tensor:
         """The scalar that this step minimises."""
         raise TypeError(f"{type(self).__name__} has no loss")
+
+    def after_step(self, model: nn.Module) -> None:
+        """Called after each step of the optimiser, e.g. to hold weights where they were."""
 
     def finish(self, model: nn.Module, generator: torch.Generator) -> None:
         """Called once after the last step, e.g. to publish with noise; may change the weights in place.
@@ -112,6 +155,24 @@ class Method(Generic[OptionsT]):
         """
 
 
+def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that the run's scope leaves to a method, by name, in the model's order."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+@torch.enable_grad()
+def gradient_sums(
+    model: nn.Module, look: Look, *losses: Callable[[Step], Tensor], power: int = 1
+) -> list[dict[str, Tensor]]:
+    """For each loss the sum over a look's steps of its gradient, to the ``power``, by each trained weight's name."""
+    sums = [{name: torch.zeros_like(weight) for name, weight in trained_weights(model).items()} for _ in losses]
+    for step in look():
+        for total, loss in zip(sums, losses, strict=True):
+            for part, gradient in zip(total.values(), step.gradient(loss(step)), strict=True):
+                part.add_(gradient**power)
+    return sums
+
+
 @dataclass(frozen=True)
 class MethodEntry:
     """A registered method with what ``salmubench methods`` shows of it."""
@@ -119,8 +180,9 @@ class MethodEntry:
     name: str
     summary: str
     citation: str
-    build: Callable[[Any], Method[Any]]
+    build: type[Method[Any]]
     options: type
+    variant_of: str | None = None
 
     @property
     def source_sha256(self) -> str:
@@ -143,25 +205,35 @@ class MethodEntry:
         return option_help(self.options)
 
 
+@dataclass(frozen=True)
+class RetainOptions:
+    """How much the terms on retain pairs count."""
+
+    retain: Annotated[float, Field(ge=0, description="weight of the terms on retain pairs")] = 1.0
+
+
 methods: Registry[MethodEntry] = Registry("method", "salmubench.unlearning.methods")
 
 M = TypeVar("M", bound=type[Method[Any]])
 
 
-def method(name: str, *, summary: str, citation: str, options: type = NoOptions) -> Callable[[M], M]:
+def method(
+    name: str, *, summary: str, citation: str, options: type = NoOptions, variant_of: str | None = None
+) -> Callable[[M], M]:
     """Registers the decorated ``Method`` subclass under ``name``.
 
     Args:
         summary: one line for people: what is minimised.
         citation: where the method comes from.
         options: a frozen dataclass, every field with a default, ``Annotated[..., pydantic.Field(description=...)]``.
+        variant_of: the method of which this is another reading.
     """
 
     def register(cls: M) -> M:
         unknown = set(cls.needs) - set(get_args(Need))
         if unknown:
             raise UserError(f"method {name!r} needs {min(unknown)!r}: choose from {', '.join(get_args(Need))}")
-        methods.add(name, MethodEntry(name, summary, citation, cls, options))
+        methods.add(name, MethodEntry(name, summary, citation, cls, options, variant_of))
         return cls
 
     return register

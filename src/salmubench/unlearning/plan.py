@@ -1,6 +1,7 @@
 """Which rows each step sees: a pure function of the seed, the sets' sizes, the budget and the batch size."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +27,13 @@ class Plan:
         seed: what everything random in the run derives from.
         forget: rows of each step, shape (b,); b may differ by one between steps.
         retain: as many retain rows of each step.
+        first_pass: steps that the first pass over forget takes.
     """
 
     seed: int
     forget: tuple[Rows, ...]
     retain: tuple[Rows, ...]
+    first_pass: int
 
     def __len__(self) -> int:
         return len(self.forget)
@@ -39,9 +42,10 @@ class Plan:
         """The rows of the set ``name`` (forget or retain) that ``step`` sees."""
         return (self.forget if name == "forget" else self.retain)[step]
 
-    def consumed(self, name: str) -> tuple[Rows, Rows]:
-        """The distinct rows of a set that the whole run sees, ascending, and how often it sees each."""
-        rows, counts = np.unique(np.concatenate(self.forget if name == "forget" else self.retain), return_counts=True)
+    def consumed(self, name: str, steps: Iterable[int]) -> tuple[Rows, Rows]:
+        """The distinct rows of a set that ``steps`` see, ascending, and how often they see each."""
+        seen = [np.empty(0, dtype=np.int64), *(self.rows(name, step) for step in steps)]
+        rows, counts = np.unique(np.concatenate(seen), return_counts=True)
         return rows, counts
 
     def permutation(self, step: int) -> Rows:
@@ -75,12 +79,14 @@ def make_plan(forget: int, retain: int, *, budget: float, batch_size: int, seed:
     if forget < 2:
         raise UserError(f"the forget set holds {forget} pairs; at least two are needed, check --data")
     steps: list[Rows] = []
+    first_pass = 0
     whole = math.floor(budget)
     for number in range(math.ceil(budget)):
         share = 1 if number < whole else budget - whole
         rows = generator(seed, "unlearning", "forget", number).permutation(forget)[: max(2, round(share * forget))]
         steps += np.array_split(rows, min(math.ceil(len(rows) / batch_size), len(rows) // 2))
-    return Plan(seed, tuple(steps), _draw_retain([len(rows) for rows in steps], retain, seed))
+        first_pass = first_pass or len(steps)
+    return Plan(seed, tuple(steps), _draw_retain([len(rows) for rows in steps], retain, seed), first_pass)
 
 
 def _draw_retain(sizes: list[int], retain: int, seed: int) -> tuple[Rows, ...]:

@@ -32,6 +32,7 @@ class Settings:
     method: str
     method_sha256: str
     options: Mapping[str, Any]
+    scope: str
     budget: float
     learning_rate: float
     batch_size: int

@@ -28,10 +28,12 @@ from salmubench.progress import Progress, silent
 from salmubench.seeds import derive
 from salmubench.unlearning.data import ForgetRetain
 from salmubench.unlearning.features import FeatureSource
-from salmubench.unlearning.method import Method, MethodEntry, methods
+from salmubench.unlearning.method import Method, MethodEntry, methods, trained_weights
 from salmubench.unlearning.plan import make_plan
 from salmubench.unlearning.record import Settings, is_finished, peak_memory_mb, write_record, write_rows
+from salmubench.unlearning.scope import Scope
 from salmubench.unlearning.state import LOG_FILE, STATE_FILE, load_state, save_state, trim_log
+from salmubench.unlearning.track import choose_tracker, project, tracking
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 MAX_LOGIT_SCALE = math.log(100)
@@ -59,11 +61,13 @@ class Loop:
         accelerator: Accelerator,
         out: Path,
     ) -> None:
-        method.start(model)
         self.method, self.settings, self.source, self.accelerator, self.out = method, settings, source, accelerator, out
-        self.steps = len(source.plan)
+        self.steps = len(source.plan) if method.trains else 0
         groups = parameter_groups(model, settings.weight_decay)
-        self.model, self.optimizer = accelerator.prepare(model, AdamW(groups, lr=settings.learning_rate))
+        # The fused kernel is quicker on a CPU, where most of a small model's weights are token embeddings.
+        fused = accelerator.device.type in ("cpu", "cuda")
+        optimizer = AdamW(groups, lr=settings.learning_rate, fused=fused)
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
         warmup = round(settings.warmup_share * self.steps)
         self.set_learning_rate: Callable[[int], float] = cosine_lr(
             self.optimizer, settings.learning_rate, warmup, self.steps
@@ -84,11 +88,12 @@ class Loop:
             RunError: the loss or a weight is no longer finite.
         """
         trim_log(self.out, self.totals.step)
-        sizes = [len(rows) for rows in self.source.plan.forget]
+        sizes = [len(rows) for rows in self.source.plan.forget[: self.steps]]
         before, began = self.totals.seconds, time.perf_counter()
         saved = began
         with (
             (self.out / LOG_FILE).open("a", buffering=1, encoding="utf-8") as log,
+            tracking(self.accelerator, self.settings),
             progress(f"unlearning: {self.settings.method}", sum(sizes)) as advance,
         ):
             advance(sum(sizes[: self.totals.step]))
@@ -115,10 +120,13 @@ class Loop:
         value = loss.item()
         if not math.isfinite(value):
             raise RunError(self._diverged(f"the loss became {value}"))
+        if not loss.requires_grad:
+            raise UserError(f"--scope {self.settings.scope}: {self.settings.method}'s loss depends on no weight of it")
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
         clamp_logit_scale(self.bare)
+        self.method.after_step(self.bare)
         seconds = time.perf_counter() - began
         self.totals.step, self.totals.waited = step + 1, self.totals.waited + waited
         line = {
@@ -128,6 +136,7 @@ class Loop:
             "pairs_per_second": len(inputs.permutation) / seconds,
         }
         log.write(json.dumps(line | {"data_wait": waited / seconds}) + "\n")
+        self.accelerator.log({"loss": value, "learning_rate": rate}, step=step)
 
     def _require_finite_weights(self) -> None:
         if not all(bool(weight.isfinite().all()) for weight in self.bare.parameters()):
@@ -144,7 +153,7 @@ class Loop:
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """AdamW groups as open_clip_train makes them: gains, biases and the logit scale are not decayed."""
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    trained = list(trained_weights(model).values())
     matrices = [weight for weight in trained if weight.ndim >= 2]
     vectors = [weight for weight in trained if weight.ndim < 2]
     return [{"params": vectors, "weight_decay": 0.0}, {"params": matrices, "weight_decay": weight_decay}]
@@ -154,7 +163,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 def clamp_logit_scale(model: nn.Module) -> None:
     """Keeps the logit scale within 1 and 100, as CLIP was trained."""
     scale = getattr(model, "logit_scale", None)
-    if isinstance(scale, torch.Tensor):
+    if isinstance(scale, torch.Tensor) and scale.requires_grad:
         scale.clamp_(0, MAX_LOGIT_SCALE)
 
 
@@ -166,6 +175,7 @@ def unlearn(
     *,
     budget: float = 1,
     options: Mapping[str, str] | None = None,
+    scope: str = "full",
     learning_rate: float = 3e-5,
     batch_size: int = 32,
     warmup_share: float = 0.1,
@@ -175,6 +185,7 @@ def unlearn(
     device: str | None = None,
     precision: str = "fp32",
     checkpoint_seconds: float = 120,
+    tracker: str | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Unlearns the forget set from a checkpoint with one method.
@@ -189,6 +200,8 @@ def unlearn(
         out: folder that gets the checkpoint, log.jsonl, rows.parquet and, last, record.json.
         budget: passes over the forget set; as many retain pairs are seen. Fractions end early.
         options: the method's own options as texts, from ``--set key=value``.
+        scope: what is trained: ``full``, ``vision`` or ``text`` (one tower), ``last-N`` (the last N blocks of each
+            tower), ``lora-R`` (adapters of rank R, merged at the end; needs peft).
         learning_rate: AdamW's peak rate.
         batch_size: forget pairs a step, and as many retain pairs.
         warmup_share: share of the steps over which the rate rises linearly; then it falls as a cosine.
@@ -198,6 +211,8 @@ def unlearn(
         device: ``cpu``, ``cuda`` or ``mps``; the best that is there by default.
         precision: ``fp32`` or ``bf16`` (autocast; weights stay fp32).
         checkpoint_seconds: how often the training state is saved; changes no result.
+        tracker: where loss and learning rate are shown live: ``tensorboard`` (the default where it is installed),
+            ``wandb``, ``trackio``, ``mlflow``, or ``none``; changes no result.
         progress: shows decoding and the steps.
 
     Returns:
@@ -208,15 +223,17 @@ def unlearn(
         RunError: the loss or a weight is no longer finite.
     """
     entry = methods[method]
-    parsed = entry.parse(options or {})
+    parsed, trained = entry.parse(options or {}), Scope.parse(scope)
+    built = entry.build(parsed)
+    trained.require_fit(method, built)
     _check_numbers(learning_rate, warmup_share, weight_decay)
     out = Path(out)
     pairs = ForgetRetain(data)
-    accelerator = _accelerator(device, precision)
+    accelerator = _accelerator(device, precision, choose_tracker(tracker), out)
     encoder = load_encoder(model, arch=arch, device=str(accelerator.device))
     settings = Settings(
         method=method, method_sha256=entry.source_sha256,
-        options=asdict(parsed), budget=budget, learning_rate=learning_rate, batch_size=batch_size,
+        options=asdict(parsed), scope=scope, budget=budget, learning_rate=learning_rate, batch_size=batch_size,
         warmup_share=warmup_share, weight_decay=weight_decay, seed=seed, precision=precision,
         model_sha256=encoder.weights_sha256, data_sha256=pairs.fingerprint,
     )  # fmt: skip
@@ -226,13 +243,16 @@ def unlearn(
     with alone(out):
         _claim(out, model)
         plan = make_plan(pairs.size("forget"), pairs.size("retain"), budget=budget, batch_size=batch_size, seed=seed)
-        built = entry.build(parsed)
         # As in evaluation: cuDNN neither picks its algorithm by the batch nor rounds float32 to TF32.
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=precision != "fp32"):
+            trained.choose(encoder.model)
             with accelerator.autocast():
-                source = FeatureSource(pairs, plan, built.needs, encoder, scratch=out, progress=progress)
-            loop = Loop(built, settings, encoder.model, source, accelerator, out)
-            loop.run(checkpoint_seconds=checkpoint_seconds, progress=progress)
+                steps = len(plan) if built.trains else plan.first_pass
+                source = FeatureSource(pairs, plan, built.needs, encoder, steps=steps, scratch=out, progress=progress)
+                source.start(built, encoder.model, progress)
+            with trained.adapters(encoder.model, seed):
+                loop = Loop(built, settings, encoder.model, source, accelerator, out)
+                loop.run(checkpoint_seconds=checkpoint_seconds, progress=progress)
         _publish(loop, entry, encoder, {"model": str(model), "data": str(data)})
     return out
 
@@ -242,14 +262,16 @@ def _publish(loop: Loop, entry: MethodEntry, encoder: Encoder, origin: Mapping[s
     settings, source, out = loop.settings, loop.source, loop.out
     loop.method.finish(loop.bare, torch.Generator().manual_seed(derive(settings.seed, "unlearning", "finish")))
     save_checkpoint(loop.bare, encoder.config, out)
-    write_rows(out, {name: (held.file_name, source.plan.consumed(name)[1]) for name, held in source.pairs.items()})
+    consumed = source.consumed(loop.steps)
+    write_rows(out, consumed)
     facts = {
         "summary": entry.summary,
         "citation": entry.citation,
         "architecture": encoder.architecture,
         "device": loop.accelerator.device.type,
         "steps": loop.steps,
-        "rows": {name: len(held.rows) for name, held in source.pairs.items()},
+        "batches_looked_at": len(source.looked),
+        "rows": {name: len(names) for name, (names, _) in consumed.items()},
     }
     run = {
         **origin,
@@ -270,12 +292,14 @@ def _check_numbers(learning_rate: float, warmup_share: float, weight_decay: floa
         raise UserError(f"--weight-decay {weight_decay:g}: must be 0 or more, e.g. 1e-3")
 
 
-def _accelerator(device: str | None, precision: str) -> Accelerator:
+def _accelerator(device: str | None, precision: str, tracker: str | None, out: Path) -> Accelerator:
     if precision not in PRECISIONS:
         raise UserError(f"--precision {precision}: there is no such precision; choose from {', '.join(PRECISIONS)}")
     # accelerate keeps one state a process; a second run with another device or precision needs it fresh.
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=PRECISIONS[precision])
+    accelerator = Accelerator(
+        cpu=device == "cpu", mixed_precision=PRECISIONS[precision], log_with=tracker, project_config=project(out)
+    )
     if device is not None and device != accelerator.device.type:
         raise UserError(f"--device {device}: accelerate offers {accelerator.device.type} here; choose that or cpu")
     if accelerator.num_processes > 1:

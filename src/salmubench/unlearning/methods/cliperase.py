@@ -3,24 +3,54 @@
 import torch
 from torch import Tensor
 
-from salmubench.unlearning.method import Method, NoOptions, Step, embedding_mse, method, similarity_mse
+from salmubench.unlearning.method import Method, RetainOptions, Step, clip_loss, embedding_mse, method, similarity_mse
+
+CITATION = "CLIPErase, Yang et al. (arXiv 2410.23330)"
+
+
+def forgetting(step: Step) -> Tensor:
+    """MSE(S_u(Df), 0) over the whole matrix, both directions."""
+    similarity = step.forget.similarity
+    return similarity_mse(similarity, torch.zeros_like(similarity))
 
 
 @method(
     "cliperase",
     summary="forget cosines to 0; retain cosines and embeddings kept at the original's",
-    citation="CLIPErase, Yang et al. (arXiv 2410.23330)",
+    citation=CITATION,
+    options=RetainOptions,
 )
-class CLIPErase(Method[NoOptions]):
-    """Minimises MSE(S_u(Df), 0) + MSE(S_u(Dr), S_o(Dr)) + MSE of both unimodal embeddings on Dr, weights 1.
+class CLIPErase(Method[RetainOptions]):
+    """Minimises MSE(S_u(Df), 0) + retain [MSE(S_u(Dr), S_o(Dr)) + MSE of both unimodal embeddings on Dr].
 
-    The cosine terms are over the whole matrix, as the SALMUBench authors run it (github.com/lluisgomez/MultiDelete).
+    The cosine terms are over the whole matrix and retain is 1, as the SALMUBench authors run it
+    (github.com/lluisgomez/MultiDelete).
     """
 
     needs = ("forget", "retain", "retain_original")
 
     def loss(self, step: Step) -> Tensor:
-        similarity = step.forget.similarity
-        forgetting = similarity_mse(similarity, torch.zeros_like(similarity))
         retention = similarity_mse(step.retain.similarity, step.retain_original.similarity)
-        return forgetting + retention + embedding_mse(step.retain, step.retain_original)
+        consistency = embedding_mse(step.retain, step.retain_original)
+        return forgetting(step) + self.options.retain * (retention + consistency)
+
+
+@method(
+    "cliperase-ce",
+    summary="cliperase with CLIP's own cross-entropy on retain pairs in place of their kept cosines",
+    citation=CITATION,
+    options=RetainOptions,
+    variant_of="cliperase",
+)
+class CLIPEraseCE(Method[RetainOptions]):
+    """Minimises MSE(S_u(Df), 0) + retain [CLIP(Dr) + MSE of both unimodal embeddings on Dr].
+
+    The retention module trains on Dr with the contrastive cross-entropy of CLIP's own training, rather than holding
+    its cosines. Forgetting and consistency are those of ``cliperase``.
+    """
+
+    needs = ("forget", "retain", "retain_original")
+
+    def loss(self, step: Step) -> Tensor:
+        consistency = embedding_mse(step.retain, step.retain_original)
+        return forgetting(step) + self.options.retain * (clip_loss(step.retain) + consistency)

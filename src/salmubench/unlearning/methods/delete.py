@@ -1,24 +1,33 @@
 """DELETE: decoupled distillation to erase, in the benchmark's similarity form and in its original KL form."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import kl_div
 
-from salmubench.unlearning.method import Method, Need, Step, method, similarity_mse
+from salmubench.unlearning.method import Method, NoOptions, RetainOptions, Step, method, similarity_mse
+
+CITATION = "DELETE, Zhou et al. (arXiv 2503.23751)"
 
 
-@dataclass(frozen=True)
-class DeleteOptions:
-    """Which reading of DELETE."""
+@method(
+    "delete",
+    summary="forget cosines to 0; retain cosines kept at the original's",
+    citation=CITATION,
+    options=RetainOptions,
+)
+class Delete(Method[RetainOptions]):
+    """Minimises MSE(S_u(Df), 0) + retain * MSE(S_u(Dr), S_o(Dr)).
 
-    form: Annotated[
-        Literal["similarity", "kl"],
-        Field(description="similarity (SALMUBench's) or kl (the original: the teacher without the forgotten match)"),
-    ] = "similarity"
+    The cosine terms are over the whole matrix and retain is 1, as the SALMUBench authors run it
+    (github.com/lluisgomez/MultiDelete).
+    """
+
+    needs = ("forget", "retain", "retain_original")
+
+    def loss(self, step: Step) -> Tensor:
+        similarity = step.forget.similarity
+        retention = similarity_mse(step.retain.similarity, step.retain_original.similarity)
+        return similarity_mse(similarity, torch.zeros_like(similarity)) + self.options.retain * retention
 
 
 def masked_distillation(student: Tensor, teacher: Tensor) -> Tensor:
@@ -29,27 +38,19 @@ def masked_distillation(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @method(
-    "delete",
-    summary="forget cosines to 0; retain cosines kept at the original's (form=kl: masked-teacher distillation)",
-    citation="DELETE, Zhou et al. (arXiv 2503.23751)",
-    options=DeleteOptions,
+    "delete-kl",
+    summary="distils the original on forget pairs, its true match masked out; retain pairs are never seen",
+    citation=CITATION,
+    variant_of="delete",
 )
-class Delete(Method[DeleteOptions]):
-    """``similarity``: MSE(S_u(Df), 0) + MSE(S_u(Dr), S_o(Dr)). ``kl``: masked distillation on Df, both ways.
+class DeleteKL(Method[NoOptions]):
+    """Minimises [KL(p_o || p_u) picture to caption + caption to picture] / 2 on Df, p_o without the true match.
 
-    The cosine terms are over the whole matrix, as the SALMUBench authors run it (github.com/lluisgomez/MultiDelete).
+    The paper masks the forgotten class; in a dual encoder a batch's captions are a picture's classes, and back.
     """
 
-    def __init__(self, options: DeleteOptions) -> None:
-        super().__init__(options)
-        similarity: tuple[Need, ...] = ("forget", "retain", "retain_original")
-        self.needs = similarity if options.form == "similarity" else ("forget", "forget_original")
+    needs = ("forget", "forget_original")
 
     def loss(self, step: Step) -> Tensor:
-        similarity = step.forget.similarity
-        if self.options.form == "similarity":
-            retention = similarity_mse(step.retain.similarity, step.retain_original.similarity)
-            return similarity_mse(similarity, torch.zeros_like(similarity)) + retention
-        student = step.forget.logit_scale * similarity
-        teacher = step.forget_original.logit_scale * step.forget_original.similarity
+        student, teacher = (f.logit_scale * f.similarity for f in (step.forget, step.forget_original))
         return (masked_distillation(student, teacher) + masked_distillation(student.T, teacher.T)) / 2

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from salmubench.unlearning.method import Method, Step, clip_loss, method
+from salmubench.unlearning.method import Method, Step, clip_loss, method, trained_weights
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,10 @@ def noise_scale(epsilon: float, delta: float, sensitivity: float) -> float:
     options=DescentToDeleteOptions,
 )
 class DescentToDelete(Method[DescentToDeleteOptions]):
-    """Minimises CLIP(Dr); at the end adds N(0, (sigma rms(W))^2) to every entry of every trained tensor W."""
+    """Minimises CLIP(Dr); at the end adds N(0, (sigma rms(W))^2) to every entry of every trained tensor W.
+
+    sigma = sensitivity / (sqrt 2 (sqrt(log(1/delta) + epsilon) - sqrt(log(1/delta)))), by default 1.05 %.
+    """
 
     needs = ("retain",)
 
@@ -51,7 +54,6 @@ class DescentToDelete(Method[DescentToDeleteOptions]):
     @torch.no_grad()
     def finish(self, model: nn.Module, generator: torch.Generator) -> None:
         sigma = noise_scale(self.options.epsilon, self.options.delta, self.options.sensitivity)
-        for weight in model.parameters():
-            if weight.requires_grad:
-                noise = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
-                weight.add_((sigma * weight.square().mean().sqrt() * noise.to(weight.device)).to(weight.dtype))
+        for weight in trained_weights(model).values():
+            noise = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
+            weight.add_((sigma * weight.square().mean().sqrt() * noise.to(weight.device)).to(weight.dtype))
