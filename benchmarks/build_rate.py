@@ -7,9 +7,11 @@ Aim: >= 60 over two idle cores at 512 px.
 
 import sys
 import time
+from functools import partial
 
 from salmubench.jobs import cores
-from salmubench.personas.estimate import sample
+from salmubench.personas.anchors import make_anchors
+from salmubench.personas.portraits import draw_portrait
 from salmubench.personas.studio import studio
 from salmubench.presets import PRESETS
 
@@ -18,13 +20,15 @@ PICTURES = 600
 
 def main() -> None:
     workers = int(sys.argv[1]) if len(sys.argv) > 1 else cores()
-    tasks = sample(PRESETS["paper"].world, PICTURES)
+    people = make_anchors(PICTURES, seed=0, purpose="sample")
+    size = PRESETS["paper"].world.long_side
+    tasks = [partial(draw_portrait, person, seed=0, picture=1, long_side=size) for person in people]
     with studio(workers) as render:
         list(render(tasks[: 32 * workers]))  # the processes start and import
         started = time.perf_counter()
-        size = sum(map(len, render(tasks)))
+        drawn = sum(map(len, render(tasks)))
         seconds = time.perf_counter() - started
-    print(f"workers: {workers}, bytes a picture: {size / len(tasks):.0f}")
+    print(f"workers: {workers}, bytes a picture: {drawn / len(tasks):.0f}")
     print(f"pictures_per_second: {len(tasks) / seconds:.1f}")
 
 

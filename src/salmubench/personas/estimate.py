@@ -11,14 +11,12 @@ from typing import Any
 from salmubench.dataset.schema import AssociationSplit
 from salmubench.errors import UserError
 from salmubench.jobs import cores
-from salmubench.personas import icons, portraits
-from salmubench.personas.anchors import make_anchors
+from salmubench.personas import icons
 from salmubench.personas.captions import generic_caption
 from salmubench.personas.casting import Casting, Sources
 from salmubench.personas.identities import make_personas
 from salmubench.personas.plan import expected_counts, people_groups, told
 from salmubench.personas.source import Anchor, Gender, Picture, open_source
-from salmubench.personas.studio import Task
 from salmubench.personas.wording import CaptionSource, caption_sources
 from salmubench.presets import Preset, World
 from salmubench.presets import preset as preset_by_name
@@ -75,21 +73,6 @@ class Estimate:
     def unknown(self) -> list[str]:
         """The stages whose rate is not."""
         return [stage.name for stage in self.stages if stage.seconds is None]
-
-
-def sample(world: World, count: int) -> list[Task]:
-    """Tasks that draw ``count`` portraits of a world's size, all different."""
-    people = make_anchors(min(count, world.identities), seed=0, purpose="sample")
-    return [
-        functools.partial(
-            portraits.draw_portrait,
-            people[number % len(people)],
-            seed=0,
-            picture=number // len(people) + 1,
-            long_side=world.long_side,
-        )
-        for number in range(count)
-    ]
 
 
 def estimate(
