@@ -257,6 +257,11 @@ def similarity_mse(similarity: Tensor, target: Tensor) -> Tensor:
     return 2 * nn.functional.mse_loss(similarity, target)
 
 
+def erasure(features: Features) -> Tensor:
+    """``similarity_mse`` of a batch's whole cosine matrix and 0: what DELETE and CLIPErase do to forget pairs."""
+    return similarity_mse(features.similarity, torch.zeros_like(features.similarity))
+
+
 def embedding_mse(features: Features, original: Features) -> Tensor:
     """MSE of the picture embeddings plus MSE of the text embeddings, each a mean over the b x d entries."""
     mse = nn.functional.mse_loss

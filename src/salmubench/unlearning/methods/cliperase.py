@@ -1,17 +1,19 @@
 """CLIPErase: forgetting, retention and consistency modules."""
 
-import torch
 from torch import Tensor
 
-from salmubench.unlearning.method import Method, RetainOptions, Step, clip_loss, embedding_mse, method, similarity_mse
+from salmubench.unlearning.method import (
+    Method,
+    RetainOptions,
+    Step,
+    clip_loss,
+    embedding_mse,
+    erasure,
+    method,
+    similarity_mse,
+)
 
 CITATION = "CLIPErase, Yang et al. (arXiv 2410.23330)"
-
-
-def forgetting(step: Step) -> Tensor:
-    """MSE(S_u(Df), 0) over the whole matrix, both directions."""
-    similarity = step.forget.similarity
-    return similarity_mse(similarity, torch.zeros_like(similarity))
 
 
 @method(
@@ -32,7 +34,7 @@ class CLIPErase(Method[RetainOptions]):
     def loss(self, step: Step) -> Tensor:
         retention = similarity_mse(step.retain.similarity, step.retain_original.similarity)
         consistency = embedding_mse(step.retain, step.retain_original)
-        return forgetting(step) + self.options.retain * (retention + consistency)
+        return erasure(step.forget) + self.options.retain * (retention + consistency)
 
 
 @method(
@@ -53,4 +55,4 @@ class CLIPEraseCE(Method[RetainOptions]):
 
     def loss(self, step: Step) -> Tensor:
         consistency = embedding_mse(step.retain, step.retain_original)
-        return forgetting(step) + self.options.retain * (clip_loss(step.retain) + consistency)
+        return erasure(step.forget) + self.options.retain * (clip_loss(step.retain) + consistency)

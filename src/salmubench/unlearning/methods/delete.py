@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
-from salmubench.unlearning.method import Method, NoOptions, RetainOptions, Step, method, similarity_mse
+from salmubench.unlearning.method import Method, NoOptions, RetainOptions, Step, erasure, method, similarity_mse
 
 CITATION = "DELETE, Zhou et al. (arXiv 2503.23751)"
 
@@ -25,9 +25,8 @@ class Delete(Method[RetainOptions]):
     needs = ("forget", "retain", "retain_original")
 
     def loss(self, step: Step) -> Tensor:
-        similarity = step.forget.similarity
         retention = similarity_mse(step.retain.similarity, step.retain_original.similarity)
-        return similarity_mse(similarity, torch.zeros_like(similarity)) + self.options.retain * retention
+        return erasure(step.forget) + self.options.retain * retention
 
 
 def masked_distillation(student: Tensor, teacher: Tensor) -> Tensor:
