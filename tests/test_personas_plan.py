@@ -124,7 +124,13 @@ def test_an_estimate_counts_what_the_build_makes(world: Path, micro: Preset) -> 
     found = estimate(micro, workers=1)
     pictures = sum(found.counts[name] for name in ("sensitive", "retain_synth", "retain_real", "general_knowledge"))
     assert found.pictures == pictures
-    assert found.seconds > 0
+    stages = {stage.name: stage for stage in found.stages}
+    assert stages["portraits"].work + stages["general pictures"].work == pictures
+    assert found.unknown == ["copies and hashes"]
+    known = [stage.seconds for stage in found.stages if stage.seconds is not None]
+    assert len(known) == len(found.stages) - 1
+    assert min(known) > 0
+    assert found.seconds == pytest.approx(sum(known))
     written = sum(path.stat().st_size for path in world.rglob("*") if path.is_file())
     assert 0.3 < found.bytes / written < 3
     assert np.isfinite(found.seconds)

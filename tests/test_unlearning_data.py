@@ -20,19 +20,11 @@ from salmubench.unlearning.data import ForgetRetain
 from salmubench.unlearning.features import FeatureSource
 from salmubench.unlearning.plan import make_plan
 from salmubench.unlearning.run import unlearn
-from unlearning_world import FORGET, SHARDS, SMALL, SYNTHETIC, picture, products, rows, write_data, write_model
+from unlearning_world import FORGET, SHARDS, SMALL, SYNTHETIC, picture, products, rows
+from unlearning_world import world_folder as world_folder
+from unlearning_world import world_model as world_model
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("unlearning") / "data")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("unlearning") / "compromised")
 
 
 def test_forget_and_retain_are_read_row_by_row(folder: Path) -> None:

@@ -28,20 +28,12 @@ from salmubench.unlearning.methods.slug import front
 from salmubench.unlearning.methods.ssd import dampen
 from salmubench.unlearning.plan import make_plan
 from salmubench.unlearning.run import unlearn
-from unlearning_world import FORGET, SMALL, products, write_data, write_model
+from unlearning_world import FORGET, SMALL, products
+from unlearning_world import world_folder as world_folder
+from unlearning_world import world_model as world_model
 
 torch.set_num_threads(1)
 Weights = dict[str, Tensor]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("unlearning") / "data")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("unlearning") / "compromised")
 
 
 def weights(checkpoint: Path) -> Weights:

@@ -22,19 +22,11 @@ from salmubench.errors import RunError, UserError
 from salmubench.progress import Advance
 from salmubench.unlearning.method import methods
 from salmubench.unlearning.run import unlearn
-from unlearning_world import FORGET, SMALL, products, rows, write_data, write_model
+from unlearning_world import FORGET, SMALL, products, rows
+from unlearning_world import world_folder as world_folder
+from unlearning_world import world_model as world_model
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("unlearning") / "data")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("unlearning") / "compromised")
 
 
 @pytest.mark.parametrize("name", list(methods))

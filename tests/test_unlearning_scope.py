@@ -15,7 +15,8 @@ from salmubench.encoders.checkpoint import load_encoder, save_checkpoint
 from salmubench.errors import UserError
 from salmubench.unlearning.run import unlearn
 from salmubench.unlearning.scope import Scope, adapted, blocks, towers
-from unlearning_world import MODEL, SMALL, products, write_data
+from unlearning_world import MODEL, SMALL, products
+from unlearning_world import world_folder as world_folder
 
 torch.set_num_threads(1)
 VISION = {
@@ -23,11 +24,6 @@ VISION = {
     "vit": {"image_size": 32, "layers": 3, "width": 64, "patch_size": 16},
 }
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 2}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("scope") / "data")
 
 
 @pytest.fixture(scope="module", params=list(VISION))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import open_clip
+import pytest
 import torch
 from PIL import Image
 
@@ -63,6 +64,16 @@ def write_model(path: Path) -> Path:
     torch.manual_seed(0)
     save_checkpoint(open_clip.CLIP(**MODEL), {"model_cfg": MODEL, "preprocess_cfg": {"size": 32}}, path)
     return path
+
+
+@pytest.fixture(scope="module", name="folder")
+def world_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("unlearning") / "data")
+
+
+@pytest.fixture(scope="module", name="model")
+def world_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("unlearning") / "compromised")
 
 
 SMALL: dict[str, Any] = {"batch_size": 6, "learning_rate": 1e-3, "device": "cpu"}
