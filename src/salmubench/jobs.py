@@ -1,18 +1,24 @@
-"""Independent jobs on this machine's cores: a pool of processes whose progress bars appear together; a Ray cluster."""
+"""Independent jobs on this machine's cores, or on a Ray cluster; progress bars of all appear together in one place.
+
+``Pool`` keeps its processes and stops at the first failure. ``apart`` and ``on_ray`` give each job a process of its
+own, so that its memory returns and its failure, be it a killed process, is its own.
+"""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from multiprocessing.managers import SyncManager
 from queue import Queue
 from typing import Any
@@ -21,8 +27,8 @@ from rich.console import Console
 from rich.progress import Progress as RichProgress
 from rich.progress import TaskID
 
-from salmubench.errors import RunError, UserError
-from salmubench.progress import Advance, console_bars
+from salmubench.errors import RunError, UserError, explain
+from salmubench.progress import Advance, Progress, console_bars, silent
 
 Message = tuple[str, str, int]
 """(event, bar, number): ("open", description, total), ("move", description, count) or ("close", description, 0)."""
@@ -64,19 +70,23 @@ def end_with_parent() -> None:
 
 
 def _run(job: Job) -> Any:
-    messages = _messages
-    assert messages is not None
+    assert _messages is not None
+    return job.function(**job.arguments, progress=_forwarded(job, _messages.put))
+
+
+def _forwarded(job: Job, send: Callable[[Message], None]) -> Progress:
+    """Bars that are shown where their messages arrive."""
 
     @contextmanager
     def forwarded(description: str, total: int) -> Iterator[Advance]:
         bar = f"{job.label}: {description}" if job.label else description
-        messages.put(("open", bar, total))
+        send(("open", bar, total))
         try:
-            yield lambda count: messages.put(("move", bar, count))
+            yield lambda count: send(("move", bar, count))
         finally:
-            messages.put(("close", bar, 0))
+            send(("close", bar, 0))
 
-    return job.function(**job.arguments, progress=forwarded)
+    return forwarded
 
 
 def cores() -> int:
@@ -138,16 +148,102 @@ class Pool:
 
     def _show(self, bars: RichProgress) -> None:
         tasks: dict[str, TaskID] = {}
-        while True:
-            event, bar, number = self._messages.get()
-            if event == "stop":
-                return
-            if event == "open":
-                tasks[bar] = bars.add_task(bar, total=number)
-            elif event == "move":
-                bars.advance(tasks[bar], number)
-            else:
-                bars.remove_task(tasks.pop(bar))
+        while (message := self._messages.get())[0] != "stop":
+            _show(bars, tasks, message)
+
+
+def _show(bars: RichProgress, tasks: dict[str, TaskID], message: Message) -> None:
+    event, bar, number = message
+    if event == "open":
+        tasks[bar] = bars.add_task(bar, total=number)
+    elif event == "move":
+        bars.advance(tasks[bar], number)
+    else:
+        bars.remove_task(tasks.pop(bar))
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A job that failed.
+
+    Attributes:
+        words: why, in one sentence.
+        final: whether it would fail again: what was asked for cannot be done.
+    """
+
+    words: str
+    final: bool = False
+
+
+Outcomes = Iterator[tuple[int, Any]]
+"""(place of the job, its value or a ``Failed``), as jobs end."""
+KILLED = "its process was killed, by hand or for want of memory"
+
+
+def _attempt(job: Job, progress: Progress) -> Any:
+    try:
+        return job.function(**job.arguments, progress=progress)
+    except Exception as error:
+        words, _ = explain(error)
+        return Failed(words, final=isinstance(error, UserError))
+
+
+def _in_child(pipe: Connection, threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches the parent too, which ends this process
+    end_with_parent()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    job = pipe.recv()  # only now is torch imported: its pools are sized when they are first used
+    pipe.send(("value", _attempt(job, _forwarded(job, lambda message: pipe.send(("bar", message))))))
+
+
+def apart(title: str, jobs: Sequence[Job], *, workers: int, threads: int) -> Outcomes:
+    """Runs each job in a new process; ``workers`` of them at once.
+
+    Closing the iterator, as a Ctrl-C does, ends the processes.
+
+    Args:
+        title: of the bar that counts the jobs.
+        jobs: what to run.
+        workers: processes at once.
+        threads: CPU threads of each.
+    """
+    context, running, stopped = multiprocessing.get_context("spawn"), set[Any](), threading.Event()
+
+    def run(job: Job) -> Any:
+        here, there = context.Pipe()
+        process = context.Process(target=_in_child, args=(there, threads), daemon=True)
+        process.start()
+        running.add(process)
+        if stopped.is_set():
+            process.terminate()
+        there.close()  # so that the end of the process is the end of the pipe
+        tasks: dict[str, TaskID] = {}
+        try:
+            here.send(job)
+            while (message := here.recv())[0] == "bar":
+                _show(bars, tasks, message[1])
+            return message[1]
+        except (EOFError, OSError):
+            return Failed(KILLED)
+        finally:
+            for task in tasks.values():
+                bars.remove_task(task)
+            process.join()
+            running.discard(process)
+
+    with console_bars(Console(file=sys.stderr)) as bars, ThreadPoolExecutor(workers) as pool:
+        whole = bars.add_task(title, total=len(jobs))
+        places = {pool.submit(run, job): place for place, job in enumerate(jobs)}
+        try:
+            for future in as_completed(places):
+                bars.advance(whole)
+                yield places[future], future.result()
+        finally:
+            stopped.set()
+            for future in places:
+                future.cancel()
+            for process in list(running):
+                process.terminate()
 
 
 @contextmanager
@@ -177,7 +273,56 @@ def ray_cluster(address: str) -> Iterator[Any]:
     try:
         yield ray
     except ray.exceptions.RayError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise RunError(f"--ray {address}: the cluster failed ({reason}); run the same command again") from error
+        raise RunError(f"--ray {address}: the cluster failed ({_last_line(error)}); run the same command again") from (
+            error
+        )
     finally:
         ray.shutdown()
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+def _on_worker(job: Job) -> Any:
+    return _attempt(job, silent)
+
+
+def on_ray(title: str, jobs: Sequence[Job], *, address: str, threads: int, gpus: float) -> Outcomes:
+    """Runs each job in a new process of a Ray cluster; a lost worker costs the job that it had.
+
+    Every machine needs this package and sees the paths that the jobs name.
+
+    Args:
+        title: of the bar that counts the jobs.
+        jobs: what to run.
+        address: as for ``ray_cluster``.
+        threads: CPUs that each job asks for.
+        gpus: GPUs that each asks for; a fraction shares one.
+
+    Raises:
+        UserError: no cluster, or none that could ever run a job of this size.
+        RunError: the cluster failed.
+    """
+    with ray_cluster(address) as ray, console_bars(Console(file=sys.stderr)) as bars:
+        there = ray.cluster_resources()
+        for kind, wanted, flag in (("CPU", threads, "--threads"), ("GPU", gpus, "--gpus")):
+            if wanted > there.get(kind, 0):
+                raise UserError(f"{flag} {wanted:g}: the Ray cluster has {there.get(kind, 0):g} {kind}s; ask for fewer")
+        at_once = int(min(there["CPU"] / threads, there["GPU"] / gpus if gpus else len(jobs) + 1))
+        work = ray.remote(max_retries=0, max_calls=1, num_cpus=threads, num_gpus=gpus)(_on_worker)
+        whole = bars.add_task(title, total=len(jobs))
+        waiting, flying = list(enumerate(jobs))[::-1], dict[Any, int]()
+        while waiting or flying:
+            while waiting and len(flying) < 2 * at_once:  # some in line, so that no worker idles; never all
+                place, job = waiting.pop()
+                flying[work.remote(job)] = place
+            for reference in ray.wait(list(flying))[0]:
+                place = flying.pop(reference)
+                bars.advance(whole)
+                try:
+                    yield place, ray.get(reference)
+                except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError):
+                    yield place, Failed(KILLED)
+                except ray.exceptions.RayError as error:
+                    yield place, Failed(_last_line(error))

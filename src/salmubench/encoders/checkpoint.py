@@ -88,6 +88,16 @@ def load_encoder(
     )
 
 
+def weights_sha256(checkpoint: str | Path, *, arch: str | None = None) -> str:
+    """SHA-256 of a checkpoint's weights, by which ``load_encoder`` knows them too; nothing is loaded.
+
+    Raises:
+        UserError: no such checkpoint, or a weights file without ``arch``.
+        RunError: the hub cannot be reached and the cache does not hold the model.
+    """
+    return sha256_file(_locate(str(checkpoint), arch).weights)
+
+
 def checkpoint_config(folder: str | Path) -> dict[str, Any]:
     """The configuration of a checkpoint folder: ``{"model_cfg": ..., "preprocess_cfg": ...}``.
 
