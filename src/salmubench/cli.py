@@ -13,6 +13,7 @@ from rich.console import Console
 from salmubench import __version__
 from salmubench.data_cli import PresetName, Seed, data_app
 from salmubench.errors import UserError, explain, printable
+from salmubench.leaderboard_cli import leaderboard_app
 from salmubench.progress import console as bars
 
 INTERRUPTED = 130
@@ -29,6 +30,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(leaderboard_app, name="leaderboard")
 
 Data = Annotated[Path, typer.Option("--data", help="A data set folder, as `salmubench data build` writes it.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default CUDA where it is there.")]
