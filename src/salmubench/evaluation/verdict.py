@@ -22,6 +22,8 @@ from salmubench.evaluation.report import FailureMode, Provenance, Report, Verdic
 LEAKAGE_REDUCTION = 0.90
 KNOWLEDGE_KEPT = 0.97
 SIMILARITY_KEPT = 0.90
+APART = 1e-9
+"""Bounds that are nearer to each other than this judge nothing."""
 
 
 def judge(report: Report, clean: Report, compromised: Report) -> Verdict | None:
@@ -143,14 +145,14 @@ def _value(report: Report, key: str) -> float | None:
 def _position(key: str, report: Report, clean: Report, compromised: Report) -> float | None:
     """0 where a metric stands at Clean, 1 where it stands at Compromised."""
     value, low, high = _value(report, key), _value(clean, key), _value(compromised, key)
-    if value is None or low is None or high is None or high <= low:
+    if value is None or low is None or high is None or high - low <= APART:
         return None
     return (value - low) / (high - low)
 
 
 def _knowledge_kept(report: Report, compromised: Report) -> float | None:
     value, bound = _value(report, "GenKnow"), _value(compromised, "GenKnow")
-    return value / bound if value is not None and bound else None
+    return value / bound if value is not None and bound is not None and bound > APART else None
 
 
 def _words(reduction: float, inter: float, intra: float, knowledge: float | None) -> str:

@@ -13,12 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from salmubench.atomic import read_json, sha256_file, write_json
+from salmubench.dataset.hub import MODEL_SCHEME
 from salmubench.errors import UserError
 from salmubench.evaluation.metric import describe
-from salmubench.evaluation.report import Report, parse_report
+from salmubench.evaluation.report import MetricEntry, Report, parse_report
 from salmubench.reports.redact import plain
 
 MOST_BYTES = 4 << 20
@@ -26,10 +27,13 @@ MOST_BYTES = 4 << 20
 MOST_DEPTH = 16
 """How deep an entry's JSON may nest; an embedded report with its unlearning record needs 6."""
 
+LARGEST = 1.001
+"""A cosine of float32 vectors may round to a little more than 1."""
+
 UNTUNED = "untuned"
 TRACKS = {
-    "standard": "started from Compromised, and the record of the run proves that it saw forget and retain pairs alone",
-    "open": "anything else: another start, other data, or no record of the rows that the run saw",
+    "standard": "Started from Compromised, and the record of the run proves that it saw forget and retain pairs alone",
+    "open": "Anything else: another start, other data, or no record of the rows that the run saw",
 }
 Kind = Literal["method", "clean", "compromised"]
 Track = Literal["standard", "open"]
@@ -47,6 +51,17 @@ def _web_address(text: str) -> str:
     return text
 
 
+def _reference(text: str) -> str:
+    """Refuses what neither the hub, the web nor the entry's folder could hold."""
+    path = PurePosixPath(text)
+    if re.match(r"https?://", text):
+        return _web_address(text)
+    if not re.fullmatch(HUB, text) and (":" in text or path.is_absolute() or ".." in path.parts):
+        raise ValueError("is neither hf-hub:OWNER/NAME, an https:// address nor a path in the entry's folder")
+    return text
+
+
+HUB = rf"{MODEL_SCHEME}[\w.-]+/[\w.-]+(@[\w./-]+)?"
 Line = Annotated[str, Field(min_length=1, max_length=200)]
 Url = Annotated[str, Field(max_length=500, pattern=r"^https?://"), AfterValidator(_web_address)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -62,7 +77,7 @@ class _Part(BaseModel):
 class Checkpoint(_Part):
     """Where the weights are: ``hf-hub:OWNER/NAME[@REVISION]``, an https address, or a path in the entry's folder."""
 
-    reference: Line
+    reference: Annotated[Line, AfterValidator(_reference)]
     sha256: Sha256
 
 
@@ -120,7 +135,7 @@ class Entry(_Part):
     method: Annotated[str, Field(min_length=1, max_length=80)]
     track: Track
     budget: float | None = Field(None, ge=0, le=1e6)
-    settings: Literal["untuned"] | dict[Line, Setting]
+    settings: Literal["untuned"] | Annotated[dict[Line, Setting], Field(min_length=1, max_length=100)]
     authors: list[Line] = Field(min_length=1, max_length=100)
     paper: Url | None = None
     code: Url | None = None
@@ -129,12 +144,6 @@ class Entry(_Part):
     data_revision: Line
     metric_versions: dict[Line, int] = Field(max_length=100)
     verified: Verification | None = None
-
-    @model_validator(mode="after")
-    def _settings_are_few(self) -> "Entry":
-        if self.settings != UNTUNED and not 1 <= len(self.settings) <= 100:
-            raise ValueError("settings hold 1 to 100 members, or are 'untuned'")
-        return self
 
     @property
     def tuned(self) -> bool:
@@ -280,6 +289,8 @@ def problems(entry: Entry, report: Report) -> Iterator[str]:
         yield f"its report was measured on {origin.limit} rows a set; evaluate without --limit"
     if missing := [spec.key for spec in describe() if spec.key not in report.metrics]:
         yield f"its report lacks {', '.join(missing)}; evaluate with this version of salmubench"
+    if odd := [key for key, metric in report.metrics.items() if not _is_possible(metric)]:
+        yield f"its report holds numbers that no cosine or share can be ({plain(', '.join(odd), 60)}); evaluate again"
     if entry.checkpoint.sha256 != origin.weights_sha256:
         yield "its report speaks of other weights than its checkpoint (SHA-256); evaluate that checkpoint"
     if entry.data_revision != origin.data_revision or entry.metric_versions != metric_versions(report):
@@ -294,6 +305,12 @@ def problems(entry: Entry, report: Report) -> Iterator[str]:
         yield f"its run's record has the budget {plain(str(record['budget']), 20)}, and it says {entry.budget}"
     if record and not entry.tuned and (found := settings_of(record)) != UNTUNED:
         yield f"it says untuned, and its run's record has {plain(', '.join(found), 100)} set"
+
+
+def _is_possible(metric: MetricEntry) -> bool:
+    """All that is measured is a cosine or a share."""
+    ends = [end for name in metric.numbers() for end in metric.interval_of(name) or ()]
+    return all(-LARGEST <= number <= LARGEST for number in (*metric.numbers().values(), *ends))
 
 
 def metric_versions(report: Report) -> dict[str, int]:

@@ -119,7 +119,7 @@ def _environment() -> jinja2.Environment:
         "light": style.LIGHT,
         "dark": style.DARK,
         "states": STATES,
-        "tracks": {**TRACKS, "published": "the paper's own numbers as far as they could be recovered; not re-run"},
+        "tracks": {**TRACKS, "published": "The paper's own numbers as far as they could be recovered; not re-run"},
     }
     return environment
 

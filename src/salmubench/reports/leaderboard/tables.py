@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -128,7 +129,7 @@ def _board(ident: str, track: str, tuned: bool, members: Sequence[Submission], b
     def row(run: Run) -> Row:
         each = known[run.report.name]
         return Row(
-            name=plain(each.entry.method, 60),
+            name=each.entry.kind.capitalize() if run in results.bounds else plain(each.entry.method, 60),
             budget=each.entry.budget,
             authors=plain(", ".join(each.entry.authors), 80),
             state=each.state,
@@ -167,7 +168,7 @@ def _cells(results: Results, run: Run) -> tuple[Cell, ...]:
 
 def _cell(results: Results, run: Run, column: Column) -> Cell:
     value = run.value(column.key)
-    cell = Cell(value, number(value), best=run.report.name in results.best(column))
+    cell = Cell(value, number(value), best=len(results.runs) > 1 and run.report.name in results.best(column))
     score = None if run in results.bounds else results.score(run, column)
     if score is None:
         return cell
@@ -181,7 +182,7 @@ def _cell(results: Results, run: Run, column: Column) -> Cell:
 def slug_of(path: Path) -> str:
     """A file name that is safe anywhere, different for different names."""
     words = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40]
-    return f"{words or 'entry'}-{hashlib.sha256(path.name.encode(errors='replace')).hexdigest()[:8]}"
+    return f"{words or 'entry'}-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}"
 
 
 HEAD = ("method", "budget", "authors", "verdict", "state")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Unpack
 
 from salmubench import __version__
-from salmubench.dataset.hub import MODEL_SCHEME
 from salmubench.dataset.store import load_benchmark
 from salmubench.encoders.checkpoint import weights_sha256
 from salmubench.errors import UserError
@@ -16,7 +15,7 @@ from salmubench.evaluation.metrics.retfail import DISTRACTORS
 from salmubench.evaluation.protocol import Settings, evaluate
 from salmubench.evaluation.report import MetricEntry, Report
 from salmubench.evaluation.verify import HALF_TOLERANCE, tolerance
-from salmubench.reports.leaderboard.entry import Checked, Entry, Verification, inside, read_entry, write_entry
+from salmubench.reports.leaderboard.entry import HUB, Checked, Entry, Verification, inside, read_entry, write_entry
 
 DEFAULT_SEED = 42
 SLACK = 1.5
@@ -101,7 +100,7 @@ def _weights(entry: Entry, path: Path, given: str | Path | None, arch: str | Non
     weights: str | Path
     if given is not None:
         weights = given
-    elif re.fullmatch(rf"{MODEL_SCHEME}[\w.-]+/[\w.-]+(@[\w./-]+)?", reference):
+    elif re.fullmatch(HUB, reference):
         weights = reference
     elif ":" in reference:
         raise UserError(f"{path}: its checkpoint is to be fetched from an address; fetch it and add --checkpoint PATH")

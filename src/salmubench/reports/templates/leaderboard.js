@@ -16,7 +16,7 @@ function filter() {
     board.hidden = !(fits("track") && fits("tuning") && left > 0);
     count += board.hidden ? 0 : left;
   }
-  document.querySelector(".filters output").textContent = count === 1 ? "1 entry" : `${count} entries`;
+  document.querySelector(".filters output").textContent = count === 1 ? "1 row" : `${count} rows`;
 }
 for (const select of Object.values(wanted)) select.addEventListener("change", filter);
 filter();
