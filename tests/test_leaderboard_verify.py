@@ -1,10 +1,12 @@
 """`leaderboard verify` with real checkpoints on a real world: what is stamped, contested and refused."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,11 +16,12 @@ from salmubench.atomic import read_json, write_json
 from salmubench.cli import app
 from salmubench.dataset.store import load_benchmark
 from salmubench.errors import UserError
+from salmubench.evaluation.bootstrap import interval
 from salmubench.evaluation.protocol import Settings, evaluate
 from salmubench.evaluation.report import MetricEntry, Report
 from salmubench.reports.leaderboard.entry import read_entry
 from salmubench.reports.leaderboard.submit import submit
-from salmubench.reports.leaderboard.verify import check, verify
+from salmubench.reports.leaderboard.verify import check, verify, widening
 from salmubench.unlearning.run import unlearn
 
 CPU: Settings = {"device": "cpu", "workers": 1}
@@ -90,8 +93,10 @@ def test_a_sample_tells_a_lie_and_not_the_truth(entry: Path, world: Path, capsys
     assert (stamp.limit, stamp.seed) == (12, 5)
     assert stamp.numbers["AssocStr"].agrees is True
     assert stamp.numbers["RetFail"].agrees is None
-    changed(entry, lambda e: (e.update(verified=None), e["report"]["metrics"]["InterIdSim"].update(value=-0.9)))
-    assert [line.split(":")[0] for line in verify(entry, world, limit=12, **CPU).verified.differences] == ["InterIdSim"]  # type: ignore[union-attr]
+    changed(entry, lambda e: (e.update(verified=None), e["report"]["metrics"]["AssocStr"].update(value=-0.9)))
+    with pytest.raises(UserError, match="so small a sample tells nothing"):
+        verify(entry, world, limit=1, **CPU)
+    assert [line.split(":")[0] for line in verify(entry, world, limit=12, **CPU).verified.differences] == ["AssocStr"]  # type: ignore[union-attr]
 
 
 def test_a_run_that_touched_a_holdout_is_refused(entry: Path, world: Path) -> None:
@@ -150,7 +155,7 @@ def test_a_stamp_is_sealed_with_the_maintainers_key(entry: Path, world: Path, tm
     with pytest.raises(UserError, match="which can be guessed"):
         run(entry, "--data", world, "--key", key)
     key.write_bytes(b"k" * 32)
-    assert run(entry, "--data", world, "--limit", 8, "--key", key) == 0
+    assert run(entry, "--data", world, "--limit", 12, "--key", key) == 0
     assert read_entry(entry)[0].is_sealed(b"k" * 32)
 
 
@@ -167,11 +172,11 @@ def _report(metrics: dict[str, MetricEntry], **provenance: Any) -> Report:
 @pytest.mark.parametrize(
     ("key", "reported", "value", "interval", "sets", "agrees"),
     [
-        ("AssocStr", 0.33, 0.30, (0.28, 0.32), {}, True),  # within 1.5 half-widths
-        ("AssocStr", 0.331, 0.30, (0.28, 0.32), {}, False),
+        ("AssocStr", 0.329, 0.30, (0.28, 0.32), {}, True),  # within 1.5 half-widths
+        ("AssocStr", 0.333, 0.30, (0.28, 0.32), {}, False),
         ("AssocStr", 0.30, 0.30, None, {}, None),
         ("IdZSC", 0.010, 0.0, (0.0, 0.0), {}, True),  # none of 200 rows: the true share may be 3 / 200 and more
-        ("IdZSC", 0.023, 0.0, (0.0, 0.0), {}, False),
+        ("IdZSC", 0.025, 0.0, (0.0, 0.0), {}, False),
         ("RetFail", 0.001, 0.001, (0.001, 0.001), {"forget": 1200, "retain_disjoint": 1200}, True),
         ("RetFail", 0.001, 0.001, (0.001, 0.001), {"forget": 900, "retain_disjoint": 1200}, None),
         ("RetFail", 0.9, 0.001, (0.001, 0.001), {"forget": 1200, "retain_disjoint": 1200}, False),
@@ -182,12 +187,27 @@ def test_what_a_sample_can_tell(
 ) -> None:
     stored = _report({key: MetricEntry(value=reported, target="clean", rows=3000)})
     again = _report({key: MetricEntry(value=value, interval=interval, target="clean", rows=200)}, limit=200, sets=sets)
-    assert check(stored, again, people=150)[key].agrees is agrees
-    assert check(stored, again, people=201)[key].agrees is (None if key == "IdZSC" else agrees)
+    assert check(stored, again, {key: 150})[key].agrees is agrees
+    assert check(stored, again, {key: 100_000})[key].agrees is (None if key == "IdZSC" else agrees)
 
 
 def test_in_full_only_rounding_is_allowed_and_more_of_it_on_another_device() -> None:
     stored = _report({"AssocStr": MetricEntry(value=0.3, target="clean")})
     for device, value, agrees in (("cpu", 0.30002, False), ("cuda (H100)", 0.30002, True), ("cuda", 0.302, False)):
         again = _report({"AssocStr": MetricEntry(value=value, target="clean")}, device=device)
-        assert check(stored, again, people=1)["AssocStr"].agrees is agrees
+        assert check(stored, again, {})["AssocStr"].agrees is agrees
+
+
+def test_an_honest_number_is_rarely_contested_however_few_the_people() -> None:
+    """One of 14 honest numbers may be, in 5 % of samples: 0.36 % each; here up to 1 %, as percentiles are no t."""
+    rng = np.random.default_rng(3)
+    for people in (6, 30):
+        misses = 0
+        for _ in range(400):
+            value = rng.normal(size=people)
+            low, high = interval(value, None, rng) or (0, 0)
+            mean, factor = value.mean(), widening(people)
+            misses += not mean - factor * (mean - low) <= 0 <= mean + factor * (high - mean)
+        assert misses <= 4
+    assert widening(1) == math.inf
+    assert widening(10**6) == pytest.approx(1.486, abs=0.01)

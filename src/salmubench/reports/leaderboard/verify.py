@@ -1,12 +1,16 @@
 """``leaderboard verify``: measure an entry's checkpoint again, in full or on a sample, and stamp the entry."""
 
+import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Unpack
 
+from scipy.stats import norm, t
+
 from salmubench import __version__
-from salmubench.dataset.store import load_benchmark
+from salmubench.dataset.store import Benchmark, load_benchmark
 from salmubench.encoders.checkpoint import weights_sha256
 from salmubench.errors import UserError
 from salmubench.evaluation.metric import metrics as registry
@@ -18,9 +22,8 @@ from salmubench.evaluation.verify import HALF_TOLERANCE, tolerance
 from salmubench.reports.leaderboard.entry import HUB, Checked, Entry, Verification, inside, read_entry, write_entry
 
 DEFAULT_SEED = 42
-SLACK = 1.5
-"""A sample's interval is widened so much: of some 14 honest numbers all lie inside in 95 % of samples (Bonferroni:
-z(1 - .05 / 28) / z(1 - .05 / 2) = 1.49)."""
+COMPARED = 14
+"""Headline numbers of a report: for all honest ones to lie inside in 95 % of samples each may miss in 5 / 14 %."""
 UNSEEN = 3
 """Rule of three: what a sample of n rows has not shown may still be as frequent as 3 / n."""
 
@@ -69,8 +72,9 @@ def verify(
     again = _measure(stored, weights, data, settings)
     if again.provenance.touched_holdout:
         raise UserError(f"{path}: its run touched a holdout, as the record beside its weights says; refuse the entry")
-    people = len(set(benchmark.sets["forget_identity"].identity_id))
-    numbers = check(stored, again, people=people)
+    numbers = check(stored, again, _people(benchmark))
+    if all(checked.agrees is None for checked in numbers.values()):
+        raise UserError(f"--limit {settings.get('limit')}: so small a sample tells nothing; take more rows, or all")
     differences = _origins(stored, again) + [
         f"{name}: {checked.reported} reported, {checked.verified} now"
         for name, checked in numbers.items()
@@ -114,6 +118,15 @@ def _weights(entry: Entry, path: Path, given: str | Path | None, arch: str | Non
     return weights
 
 
+def _people(benchmark: Benchmark) -> dict[str, int]:
+    """By metric: the people whose rows it looks at, or the rows where they are nobody's."""
+    return {
+        key: len({who or file for who, file in zip(pairs.identity_id, pairs.file_name, strict=True)})
+        for key in registry
+        if (pairs := benchmark.sets.get(registry[key].spec.sets[0])) is not None
+    }
+
+
 def _measure(stored: Report, weights: str | Path, data: str | Path, settings: Settings) -> Report:
     """The report of the weights now, under the conditions of the stored one."""
     options = {f"{key}.{name}": value for key, entry in stored.metrics.items() for name, value in entry.options.items()}
@@ -138,17 +151,18 @@ def _origins(stored: Report, again: Report) -> list[str]:
     return [f"{name} is not what the report says" for name in odd]
 
 
-def check(stored: Report, again: Report, *, people: int) -> dict[str, Checked]:
+def check(stored: Report, again: Report, people: Mapping[str, int]) -> dict[str, Checked]:
     """Every headline number as reported and as measured again.
 
     In full the two must be the same to ``tolerance`` (another kind of device rounds differently: 1e-3). On a sample
-    the reported number must lie in the sample's interval, widened by ``SLACK``, and by the rule of three where rows are
-    hits or misses. A metric that is easier among fewer captions or names than the whole has is not compared.
+    the reported number must lie in the sample's interval, widened as ``widening`` says, and by the rule of three where
+    rows are hits or misses. A metric that is easier among fewer captions or names than the whole has is not compared.
 
     Args:
         stored: the entry's report.
         again: what was measured now.
-        people: identities of ``forget_identity`` in the whole data.
+        people: by metric, how many the whole data have of what the bootstrap draws; as many as rows where it is not
+            named.
     """
     here, there = again.provenance, stored.provenance
     same_device = here.device.split()[0] == there.device.split()[0]
@@ -163,26 +177,40 @@ def check(stored: Report, again: Report, *, people: int) -> dict[str, Checked]:
             a, b, bounds = said.get(number), now.get(number), other.interval_of(number)
             if here.limit is None:
                 agrees: bool | None = a is not None and b is not None and abs(a - b) <= allowed
-            elif a is None or b is None:
-                agrees = False
-            elif bounds is None or not _as_hard(key, stored, again, people):
+            elif a is None or b is None or bounds is None or not _as_hard(key, stored, again, people):
                 agrees = None
             else:
-                agrees = _within(a, b, bounds, key, other)
+                drawn = min(here.limit, people.get(key, here.limit))
+                agrees = _within(a, b, bounds, key, other, drawn)
             found[title(key, number)] = Checked(reported=a, verified=b, interval=bounds, agrees=agrees)
     return found
 
 
-def _within(reported: float, value: float, bounds: tuple[float, float], key: str, entry: MetricEntry) -> bool:
+def _within(
+    reported: float, value: float, bounds: tuple[float, float], key: str, entry: MetricEntry, people: int
+) -> bool:
     least = UNSEEN / entry.rows if entry.rows and registry[key].spec.limits == (0.0, 1.0) else 0.0
-    below, above = (SLACK * max(abs(value - end), least) for end in bounds)
+    below, above = (widening(people) * max(abs(value - end), least) for end in bounds)
     return value - below <= reported <= value + above
 
 
-def _as_hard(key: str, stored: Report, again: Report, people: int) -> bool:
+def widening(people: int) -> float:
+    """By how much a 95 % bootstrap interval over so many people is too narrow to judge all numbers of a report by.
+
+    Student's t for that many people at a level shared out among ``COMPARED`` numbers, against the normal 1.96; and a
+    bootstrap of k draws spreads sqrt(1 - 1 / k) times as far as their mean does. 1.5 for many people, 2.7 for six.
+    """
+    if people < 2:
+        return math.inf
+    level = 0.05 / (2 * COMPARED)
+    factor = t.isf(level, people - 1) / norm.isf(0.025) * math.sqrt(people / (people - 1))
+    return float(factor)
+
+
+def _as_hard(key: str, stored: Report, again: Report, people: Mapping[str, int]) -> bool:
     """Whether a sample asks as much of the model as the whole: among as many captions, or names."""
     if key == "RetFail":
         whole, part = stored.provenance.sets, again.provenance.sets
         sizes = [(whole.get(name, 0), part.get(name, 0)) for name in ("forget", "retain_disjoint")]
         return all(min(size, DISTRACTORS) == min(sampled, DISTRACTORS) for size, sampled in sizes)
-    return key != "IdZSC" or (again.provenance.limit or 0) >= people
+    return key != "IdZSC" or (again.provenance.limit or 0) >= people[key]
