@@ -100,7 +100,6 @@ def pair_losses(
             logsumexp(logit_scale * np.column_stack([np.zeros(len(cosine)), rivals - cosine]), axis=1)
             for rivals in (image @ other_text.T, words @ other_picture.T)
         ]
-        # The pair's own entry is 0 before scaling, so that the sum begins at exp(0) = 1.
         losses[start : start + step] = (among[0] + among[1]) / 2
     return losses
 
@@ -137,7 +136,9 @@ class MembershipFinding:
         if len(np.unique(self.identity_id)) < 2:
             return np.full((DRAWS, 2), np.nan)
         places = self._places()
-        return np.array([self._curve(weight, *places) for weight in resampled_weights(self.rows, self.identity_id, rng)])
+        return np.array(
+            [self._curve(weight, *places) for weight in resampled_weights(self.rows, self.identity_id, rng)]
+        )
 
     def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Each score's place among the distinct ones, ascending."""

@@ -60,12 +60,14 @@ def sensitive_templates(field: Field, style: Style) -> tuple[tuple[str, ...], ..
     """The templates of a field in a style, those that one pattern of the grammar unfolds to in one group."""
     grammar = FIELD_GRAMMARS[field]
     own: Mapping[Style, tuple[str, ...]] = {"plain": grammar.plain, "inverted": grammar.inverted}
-    groups = []
-    for pattern in (*own.get(style, ()), *FRAMES[style]):
-        for mark in ("noun", "source", "label"):
-            pattern = pattern.replace(f"<{mark}>", getattr(grammar, mark))
-        groups.append(tuple(template[:1].upper() + template[1:] for template in expand(pattern)))
-    return tuple(groups)
+    return tuple(unfold(pattern, field) for pattern in (*own.get(style, ()), *FRAMES[style]))
+
+
+def unfold(pattern: str, field: Field) -> tuple[str, ...]:
+    """All templates of a sensitive pattern, the field's own words in place of its nouns, sources and labels."""
+    for mark in ("noun", "source", "label"):
+        pattern = pattern.replace(f"<{mark}>", getattr(FIELD_GRAMMARS[field], mark))
+    return tuple(template[:1].upper() + template[1:] for template in expand(pattern))
 
 
 def expand(pattern: str) -> list[str]:
