@@ -39,7 +39,7 @@ def among_rivals(cosine: Floats, other: Floats, invented: Floats, identity_id: N
         ``mrr`` among the truth and all rivals, ``cosine``, ``gap_other`` and ``gap_invented``: cosine minus the mean of
         the rivals'. A row without rivals counts for the cosine alone.
     """
-    rivals = np.column_stack([other, invented])
+    rivals: NDArray[np.float64] = np.column_stack([other, invented])
     rank = 1 + np.sum(rivals > cosine[:, None], axis=1) + 0.5 * np.sum(rivals == cosine[:, None], axis=1)
     count = np.count_nonzero(~np.isnan(rivals), axis=1)
     reciprocal = np.where(count > 0, 1 / rank, np.nan)
@@ -136,9 +136,8 @@ class MembershipFinding:
         if len(np.unique(self.identity_id)) < 2:
             return np.full((DRAWS, 2), np.nan)
         places = self._places()
-        return np.array(
-            [self._curve(weight, *places) for weight in resampled_weights(self.rows, self.identity_id, rng)]
-        )
+        weights = resampled_weights(self.rows, self.identity_id, rng)
+        return np.array([self._curve(weight, *places) for weight in weights])
 
     def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Each score's place among the distinct ones, ascending."""

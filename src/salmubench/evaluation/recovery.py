@@ -62,7 +62,7 @@ class Point(Scores):
 
 
 class Paraphrase(Scores):
-    """One wording of the facts: rank of the truth among rivals, its cosine, and its lead over the two kinds of rivals."""
+    """One wording of the facts: rank of the truth among rivals, its cosine, its lead over both kinds of rivals."""
 
     mrr: float | None
     cosine: float
@@ -193,7 +193,8 @@ class Means:
 
     def draws(self, rng: np.random.Generator) -> NDArray[np.float64]:
         """See ``Finding``."""
-        return resampled_means(np.column_stack(list(self.outcomes.values())), self.identity_id, rng)
+        columns: NDArray[np.float64] = np.column_stack(list(self.outcomes.values()))
+        return resampled_means(columns, self.identity_id, rng)
 
 
 S = TypeVar("S", bound=Scores)

@@ -25,6 +25,7 @@ from salmubench.evaluation.recovery import (
     Point,
     Probes,
     Relearning,
+    Scores,
     Source,
     scores,
     write_attack,
@@ -38,7 +39,7 @@ from salmubench.studies.wordings import Rivals
 Attack = Literal["relearning", "relearning_holdout", "paraphrase", "extraction", "membership"]
 ATTACKS: tuple[Attack, ...] = get_args(Attack)
 LESSONS: dict[Attack, Source] = {"relearning": "forget", "relearning_holdout": "holdout_identity"}
-KINDS = {"paraphrase": Paraphrase, "extraction": Extraction, "membership": Membership}
+KINDS: dict[str, type[Scores]] = {"paraphrase": Paraphrase, "extraction": Extraction, "membership": Membership}
 Taught = Mapping[int, tuple[Means, Means]]
 
 

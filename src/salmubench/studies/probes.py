@@ -168,14 +168,14 @@ class MembershipInference:
     def find(self, embeddings: Embeddings, logit_scale: float) -> Mapping[str, Finding]:
         """See ``Probe``; by score, ``cosine`` and ``loss``."""
         picture, identity = embeddings.of_pictures(self.pairs.picture), labels(self.pairs)["identity_id"]
-        captions = [embeddings.of_texts(texts) for texts in (self.pairs.text, self.untrained)]
-        around = (
-            embeddings.of_pictures(self.references.picture),
-            embeddings.of_texts(self.references.text),
+        around = embeddings.of_pictures(self.references.picture), embeddings.of_texts(self.references.text)
+        member, other = (embeddings.of_texts(texts) for texts in (self.pairs.text, self.untrained))
+        cosine = row_cosines(picture, member), row_cosines(picture, other)
+        loss = (
+            pair_losses(picture, member, logit_scale, *around),
+            pair_losses(picture, other, logit_scale, *around),
         )
         return {
-            "cosine": MembershipFinding(*(row_cosines(picture, text) for text in captions), identity_id=identity),
-            "loss": MembershipFinding(
-                *(-pair_losses(picture, text, logit_scale, *around) for text in captions), identity_id=identity
-            ),
+            "cosine": MembershipFinding(cosine[0], cosine[1], identity),
+            "loss": MembershipFinding(-loss[0], -loss[1], identity),
         }

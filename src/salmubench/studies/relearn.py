@@ -179,7 +179,8 @@ def _measurement(
         outcomes, people = {}, np.empty(0, np.str_)
         for name, key in MEASURED.items():
             result = found[key]
-            assert isinstance(result, MetricResult) and result.identity_id is not None
+            assert isinstance(result, MetricResult)
+            assert result.identity_id is not None
             outcomes[name], people = result.outcomes, result.identity_id
         others, same = (
             Means({name: column[kept] for name, column in outcomes.items()}, people[kept])

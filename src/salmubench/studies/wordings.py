@@ -1,4 +1,4 @@
-"""The texts of the recovery attacks: a fact in other words, in part, turned round, and with values that are not true."""
+"""The texts of the recovery attacks: a fact in other words, in part, turned round, and with values that are false."""
 
 import random
 import re
@@ -19,7 +19,7 @@ from salmubench.seeds import derive, generator
 Wording = Literal["caption", "paraphrase", "unseen", "value", "reversed", "name"]
 WORDINGS: dict[Wording, str] = {
     "caption": "the caption that was trained, as a reference",
-    "paraphrase": "a template of the captions' grammar that was not trained for this fact, of another style if possible",
+    "paraphrase": "a template of the grammar that was not trained for this fact, of another style if possible",
     "unseen": "a template that is not in the grammar, of words that are",
     "value": "the value alone",
     "reversed": "value, then name, with nothing between",
@@ -37,7 +37,7 @@ UNSEEN = (
 )
 """Patterns whose templates are none of the grammar's and whose words all are."""
 PROMPTS = ("{value}", "<label>: {value}", "<label> {value}", "The <noun> is {value}")
-"""What is asked of a picture whose name is unknown; of each pattern the first template. Their embeddings are averaged."""
+"""What is asked of a picture whose name is unknown; the first template of each pattern. Embeddings are averaged."""
 RIVALS = 8
 """Rivals of each kind, true of others and true of nobody, at most."""
 _TRIES = 24
@@ -76,9 +76,8 @@ class Rivals:
     def __init__(self, benchmark: Benchmark, *, seed: int) -> None:
         self.people = benchmark.identities
         self.seed = seed
-        self.values = {
-            part: sorted({person[part] for person in self.people.values()}) for part in (*FIELDS, "name")
-        }  # fmt: skip
+        parts: tuple[str, ...] = (*FIELDS, "name")
+        self.values = {part: sorted({person[part] for person in self.people.values()}) for part in parts}
         self._taken = {part: {value.casefold() for value in values} for part, values in self.values.items()}
         self.invented = cache(self._invented)
         self.others = cache(self._others)
@@ -151,18 +150,18 @@ class Wordings:
 
     def ask(self, wording: Wording, rows: Sequence[Row], rivals: Rivals) -> Asked:
         """The texts of one wording for each row."""
-        true, other, invented = [], [], []
+        true: list[str] = []
+        slots: dict[bool, list[list[str | None]]] = {False: [], True: []}
         for row in rows:
             write = self._writer(wording, row)
             part = "name" if wording == "name" else row.field
             true.append(write(row.name, row.value) or row.caption)
-            for kind, values in (
-                (other, rivals.others(row.identity, part)),
-                (invented, rivals.invented(row.identity)[part]),
-            ):
-                told = [write(*((value, row.value) if part == "name" else (row.name, value))) for value in values]
-                kind.append([*told, *[None] * (RIVALS - len(told))])
-        return Asked(tuple(true), tuple(zip(*other, strict=True)), tuple(zip(*invented, strict=True)))
+            for invented in slots:
+                values = rivals.invented(row.identity)[part] if invented else rivals.others(row.identity, part)
+                told = [write(value, row.value) if part == "name" else write(row.name, value) for value in values]
+                slots[invented].append([*told, *[None] * (RIVALS - len(told))])
+        other, made = (tuple(zip(*slots[invented], strict=True)) for invented in (False, True))
+        return Asked(tuple(true), other, made)
 
     def _writer(self, wording: Wording, row: Row) -> Write:
         if wording == "caption":
