@@ -19,8 +19,8 @@ TOLD = {
 }
 """The numbers of each attack that a table shows; attack.json has them all."""
 TITLES = {
-    "mrr": "MRR", "assocstr": "AssocStr", "gap_invented": "lead over invented", "top1": "top 1", "top5": "top 5",
-    "auc": "AUC", "tpr_at_1pct": "TPR at 1 % FPR",
+    "mrr": "MRR", "assocstr": "AssocStr", "gap_invented": "lead", "top1": "top 1", "top5": "top 5",
+    "auc": "AUC", "tpr_at_1pct": "TPR at 1 %",
 }  # fmt: skip
 
 
@@ -36,45 +36,47 @@ def entries(report: AttackReport) -> Iterator[tuple[str, str, Scores]]:
 
 
 def recovery_rows(reports: Sequence[AttackReport]) -> list[list[str]]:
-    """Attack, what is asked, number, chance, and the value of each report with its recovered share."""
+    """Attack, what is asked, number, chance, and the value of each report with its recovered share in brackets."""
     by_report = [{(name, group): found for name, group, found in entries(report)} for report in reports]
     lines = []
     for name, group in dict.fromkeys(key for found in by_report for key in found):
         for number in TOLD[name]:
-            cells, chance = [], ""
-            for found in by_report:
-                scores = found.get((name, group))
-                value = None if scores is None else scores.numbers().get(number)
-                share = None if scores is None else scores.recovered.get(number)
-                words = "–" if value is None else f"{value:.3f}"
-                cells.append(words if share is None else f"{words} ({100 * share:.0f} %)")
-                if scores is not None and number in scores.chance:
-                    chance = f"{scores.chance[number]:.3f}"
-            lines.append([name, group, TITLES[number], chance, *cells])
+            found = [one.get((name, group)) for one in by_report]
+            chance = next((one.chance[number] for one in found if one and number in one.chance), None)
+            cells = [_cell(one, number) for one in found]
+            lines.append([name, group, TITLES[number], "" if chance is None else f"{chance:.3f}", *cells])
     return lines
 
 
+def _cell(found: Scores | None, number: str) -> str:
+    value = None if found is None else found.numbers().get(number)
+    if found is None or value is None:
+        return "–"
+    share = found.recovered.get(number)
+    return f"{value:.3f}" if share is None else f"{value:.3f} ({100 * share:.0f} %)"
+
+
 def recovery_table(reports: Sequence[AttackReport]) -> Table:
-    """For the terminal. In brackets: the recovered share."""
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, head in enumerate(_heads(reports)):
-        grid.add_column(Text(plain(head, 40)), justify="left" if place < 3 else "right", overflow="fold")
-    lines = recovery_rows(reports)
-    for place, line in enumerate(lines):
-        ends = place + 1 < len(lines) and lines[place + 1][0] != line[0]
-        shown = ["" if place and lines[place - 1][column] == line[column] and column < 1 else line[column]
-                 for column in range(len(line))]  # fmt: skip
-        grid.add_row(*(Text(plain(cell, 60)) for cell in shown), end_section=ends)
+    """For the terminal."""
+    grid = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, caption="In brackets: the recovered share.", caption_justify="left"
+    )
+    for place, head in enumerate(("attack", "chance", *(report.name for report in reports))):
+        grid.add_column(Text(plain(head, 24)), justify="right" if place else "left", overflow="fold")
+    attack = ""
+    for name, group, number, *cells in recovery_rows(reports):
+        if name != attack:
+            if attack:
+                grid.add_section()
+            grid.add_row(Text(name.replace("_", ", "), style="bold"))
+            attack = name
+        grid.add_row(Text(plain(f"  {group}: {number}".replace("_", " "), 60)), *map(Text, cells))
     return grid
 
 
 def recovery_markdown(reports: Sequence[AttackReport]) -> str:
     """The same as a Markdown table."""
-    heads = _heads(reports)
+    heads = ["attack", "of", "number", "chance", *(literal(plain(report.name, 40)) for report in reports)]
     lines = [heads, ["---"] * 3 + ["---:"] * (len(heads) - 3)]
     lines += [[literal(plain(cell, 60)) for cell in line] for line in recovery_rows(reports)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _heads(reports: Sequence[AttackReport]) -> list[str]:
-    return ["attack", "of", "number", "chance", *(report.name for report in reports)]

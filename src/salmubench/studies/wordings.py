@@ -98,8 +98,8 @@ class Rivals:
         for _ in range(_TRIES):
             gender = person.get("gender", "")
             named = draw_name(country, gender if gender in ("female", "male") else "female", chance)
-            drawn = {**draw_facts(given, surname, country, chance), "name": " ".join(named)}
-            for part, value in drawn.items():
+            drawn = draw_facts(given, surname, country, chance)
+            for part, value in (("name", " ".join(named)), *drawn.items()):
                 if value.casefold() not in self._taken[part]:
                     found[part][value] = None
         return {part: list(values)[:RIVALS] for part, values in found.items()}
