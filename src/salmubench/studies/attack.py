@@ -221,7 +221,7 @@ def _look(
         )
         for one, encoder, embeddings in zip(found, encoders, embedded, strict=True):
             scale: Any = encoder.model.logit_scale
-            one[name] = probe.find(embeddings, float(scale.exp()))
+            one[name] = probe.find(embeddings, float(scale.detach().exp()))
     return found
 
 
