@@ -54,7 +54,7 @@ def direction(*name: str | int) -> np.ndarray:
 
 
 def encoded(benchmark: Benchmark, probe: Probe, *, leaks: bool) -> Embeddings:
-    """A hand-made model: a picture shows its person; a text that tells a person's name or value points there, or not."""
+    """A hand-made model: a picture shows its person; a text that tells a name or value points at its person, or not."""
     owner = {
         int(picture): identity
         for pairs in benchmark.sets.values()
