@@ -10,10 +10,15 @@ import salmubench
 HOUSE = Path(salmubench.__file__).parent
 FILES = sorted(HOUSE.rglob("*.py"))
 FLOOR = {
-    "__main__": 7, "cli": 6, "data_cli": 5, "demo": 5, "leaderboard_cli": 5, "reports": 4, "studies": 4,
-    "personas": 3, "unlearning": 3, "evaluation": 3, "encoders": 2,
+    "__main__": 7, "cli": 6, "demo": 5, "reports": 4, "studies": 4, "personas": 3, "unlearning": 3, "evaluation": 3,
+    "encoders": 2,
 }  # fmt: skip
-"""Rooms by floor; what is not named here, dataset/ and the small shared ideas, stands on floor 1."""
+"""Rooms by floor. Files of verbs, ``*_cli``, stand on floor 5; what else is not named here, dataset/ and the small shared
+ideas, on floor 1."""
+
+
+def floor(room: str) -> int:
+    return 5 if room.endswith("_cli") else FLOOR.get(room, 1)
 
 
 def room(module: str) -> str:
@@ -37,7 +42,7 @@ def test_a_room_imports_lower_floors_alone(path: Path) -> None:
         return
     for name in imported(ast.parse(path.read_text())):
         there = room(name)
-        assert there == here or FLOOR.get(there, 1) < FLOOR.get(here, 1) or FLOOR.get(there, 1) == 1, f"{path}: {name}"
+        assert there == here or floor(there) < floor(here) or floor(there) == 1, f"{path}: {name}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)

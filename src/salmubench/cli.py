@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from salmubench import __version__
+from salmubench.attack_cli import attack
 from salmubench.data_cli import PresetName, Seed, data_app
 from salmubench.errors import UserError, explain, printable
 from salmubench.leaderboard_cli import leaderboard_app
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(leaderboard_app, name="leaderboard")
+app.command()(attack)
 
 Data = Annotated[Path, typer.Option("--data", help="A data set folder, as `salmubench data build` writes it.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default CUDA where it is there.")]

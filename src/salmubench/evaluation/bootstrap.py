@@ -1,5 +1,6 @@
 """Confidence intervals: a bootstrap over people, since the rows of one person are not independent."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,16 @@ def intervals(outcomes: Floats, identity_id: NDArray[Any] | None, rng: np.random
     Returns:
         The bounds of each column, or None where its rows are of fewer than two clusters: there is nothing to resample.
     """
+    return [percentiles(column) for column in resampled_means(outcomes, identity_id, rng).T]
+
+
+def resampled_means(
+    outcomes: Floats, identity_id: NDArray[Any] | None, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """The means that ``intervals`` takes percentiles of, one row a draw, (1,000, k), for statistics made of means.
+
+    A column is NaN throughout where its rows are of fewer than two clusters, and in a draw that holds nobody of it.
+    """
     cluster = _clusters(len(outcomes), identity_id)
     size = int(cluster.max(initial=0)) + 1
     counted = ~np.isnan(outcomes)
@@ -37,21 +48,43 @@ def intervals(outcomes: Floats, identity_id: NDArray[Any] | None, rng: np.random
         for table in (np.where(counted, outcomes, 0.0), counted.astype(np.float64))
     )
     means = np.empty((DRAWS, outcomes.shape[1]))
+    row = 0
+    for taken in _draws(size, rng):
+        with np.errstate(invalid="ignore"):  # a draw may hold nobody of a small group: it says nothing of its mean
+            means[row : row + len(taken)] = (taken @ total) / (taken @ count)
+        row += len(taken)
+    means[:, np.count_nonzero(count, axis=0) < 2] = np.nan
+    return means
+
+
+def resampled_weights(
+    rows: int, identity_id: NDArray[Any] | None, rng: np.random.Generator
+) -> Iterator[NDArray[np.float64]]:
+    """How often each row is taken, (rows,), in each of the draws that ``resampled_means`` makes of the same people.
+
+    For statistics that are no means, e.g. the area under a ROC curve.
+    """
+    cluster = _clusters(rows, identity_id)
+    for taken in _draws(int(cluster.max(initial=0)) + 1, rng):
+        for draw in taken:
+            yield draw[cluster]
+
+
+def _draws(size: int, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
+    """How often each of ``size`` clusters is taken, some draws at a time, (b, size); 1,000 draws in all."""
     step = max(1, BLOCK // size)
     for start in range(0, DRAWS, step):
         drawn = rng.integers(size, size=(min(step, DRAWS - start), size))
         drawn += size * np.arange(len(drawn))[:, None]
-        taken = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
-        with np.errstate(invalid="ignore"):  # a draw may hold nobody of a small group: it says nothing of its mean
-            means[start : start + step] = (taken @ total) / (taken @ count)
-    return [
-        _percentiles(column[~np.isnan(column)]) if np.count_nonzero(people) > 1 else None
-        for people, column in zip(count.T, means.T, strict=True)
-    ]
+        yield np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
 
 
-def _percentiles(means: NDArray[np.float64]) -> Interval:
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def percentiles(draws: NDArray[np.float64]) -> Interval | None:
+    """The 95 % percentile interval of a statistic's draws, (1,000,); NaNs say nothing, and all NaN is None."""
+    known = draws[~np.isnan(draws)]
+    if not len(known):
+        return None
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

@@ -179,7 +179,7 @@ def _evaluate(
     wanted = _inputs(measured, chosen)
     skipped: list[str] = []
     if skip_broken:
-        broken = find_broken(measured.pictures, _pictures(wanted), workers=workers, progress=progress)
+        broken = find_broken(measured.pictures, pictures_wanted(wanted), workers=workers, progress=progress)
         skipped = [measured.pictures.describe(number) for number in broken]
         measured = without(measured, broken)
         wanted = _inputs(measured, chosen)
@@ -195,8 +195,8 @@ def _evaluate(
     embedded = embed(
         encoders,
         measured,
-        _pictures(wanted),
-        _texts(wanted),
+        pictures_wanted(wanted),
+        texts_wanted(wanted),
         cache=EmbeddingCache(gigabytes=cache_size) if cache else None,
         batch_size=batch_size,
         workers=workers,
@@ -204,7 +204,7 @@ def _evaluate(
     )
     reports = []
     for title, origin, embeddings in zip(titles, origins, embedded, strict=True):
-        results = _measure(wanted, embeddings)
+        results = measure(wanted, embeddings)
         entries = {key: entry(metrics[key].spec, results[key], chosen[key], measured.captions, seed) for key in results}
         report = Report(schema=1, name=title, metrics=entries, provenance=origin)
         facts = run_facts(started) | dict(embeddings.facts) | {"models": len(encoders)}
@@ -262,20 +262,21 @@ def _arguments(wanted: Wanted) -> Iterator[Any]:
     return (value for inputs in wanted.values() if not isinstance(inputs, Skip) for value in inputs.values())
 
 
-def _pictures(wanted: Wanted) -> NDArray[np.int64]:
+def pictures_wanted(wanted: Wanted) -> NDArray[np.int64]:
     """Numbers of the pictures that metrics look at, ascending and distinct."""
     numbers = [value.index for value in _arguments(wanted) if isinstance(value, Pictures)]
     return np.unique(np.concatenate(numbers)) if numbers else np.empty(0, np.int64)
 
 
-def _texts(wanted: Wanted) -> Iterator[str]:
+def texts_wanted(wanted: Wanted) -> Iterator[str]:
+    """Texts that metrics look at, repeats among them."""
     return (text for value in _arguments(wanted) if isinstance(value, Texts) for text in value.text)
 
 
-def _measure(wanted: Wanted, embeddings: Embeddings) -> dict[str, MetricResult | Skip]:
+def measure(wanted: Wanted, embeddings: Embeddings) -> dict[str, MetricResult | Skip]:
     """All metrics by key, in the order of tables."""
     return {
-        key: inputs if isinstance(inputs, Skip) else metrics[key](**_fill(inputs, embeddings))
+        key: inputs if isinstance(inputs, Skip) else metrics[key](**fill(inputs, embeddings))
         for key, inputs in wanted.items()
     }
 
@@ -294,7 +295,7 @@ def _read_bounds(
     )
 
 
-def _fill(inputs: Mapping[str, Any], embeddings: Embeddings) -> dict[str, Any]:
+def fill(inputs: Mapping[str, Any], embeddings: Embeddings) -> dict[str, Any]:
     """The metric's arguments, with embeddings in place of what ``Pictures`` and ``Texts`` name."""
     filled: dict[str, Any] = {}
     for name, value in inputs.items():

@@ -51,7 +51,7 @@ def sensitive_captions(persona: Persona, fields: Sequence[Field], *, seed: int) 
                 "ask for fewer pictures a person"
             )
         template, style = templates[field].popleft()
-        captions.append((_fill(template, persona.name, persona.value(field)), style))
+        captions.append((fill(template, persona.name, persona.value(field)), style))
     return captions
 
 
@@ -60,12 +60,14 @@ def sensitive_templates(field: Field, style: Style) -> tuple[tuple[str, ...], ..
     """The templates of a field in a style, those that one pattern of the grammar unfolds to in one group."""
     grammar = FIELD_GRAMMARS[field]
     own: Mapping[Style, tuple[str, ...]] = {"plain": grammar.plain, "inverted": grammar.inverted}
-    groups = []
-    for pattern in (*own.get(style, ()), *FRAMES[style]):
-        for mark in ("noun", "source", "label"):
-            pattern = pattern.replace(f"<{mark}>", getattr(grammar, mark))
-        groups.append(tuple(template[:1].upper() + template[1:] for template in expand(pattern)))
-    return tuple(groups)
+    return tuple(unfold(pattern, field) for pattern in (*own.get(style, ()), *FRAMES[style]))
+
+
+def unfold(pattern: str, field: Field) -> tuple[str, ...]:
+    """All templates of a sensitive pattern, the field's own words in place of its nouns, sources and labels."""
+    for mark in ("noun", "source", "label"):
+        pattern = pattern.replace(f"<{mark}>", getattr(FIELD_GRAMMARS[field], mark))
+    return tuple(template[:1].upper() + template[1:] for template in expand(pattern))
 
 
 def expand(pattern: str) -> list[str]:
@@ -95,14 +97,16 @@ def _in_turn(queues: Sequence[Sequence[Item]]) -> list[Item]:
     return [queue[place] for place in range(longest) for queue in queues if place < len(queue)]
 
 
-def _fill(template: str, name: str, value: str) -> str:
-    article = _article(value)
+def fill(template: str, name: str, value: str) -> str:
+    """A template of the grammar with a person's name and fact in place of its marks."""
+    indefinite = article(value)
     return template.format(
-        name=name, value=value, a_value=f"{article} {value}", A_value=f"{article.capitalize()} {value}"
+        name=name, value=value, a_value=f"{indefinite} {value}", A_value=f"{indefinite.capitalize()} {value}"
     )
 
 
-def _article(noun: str) -> str:
+def article(noun: str) -> str:
+    """ "a" or "an", as the noun sounds."""
     return "an" if re.match(r"(?!uni|eu|one|us[ae])[aeiou]|x-", noun, re.IGNORECASE) else "a"
 
 
@@ -132,7 +136,7 @@ def generic_caption(traits: Mapping[str, str], *, seed: int, key: str) -> str:
     scene = phrases["background"] if "background" in told else ""
     clauses = [phrases[kind] for kind in told if kind != "background"]
 
-    person = f"{_pick(PORTRAIT_OPENINGS, rng)} {_article(traits['gender'])} {traits['gender']}".strip()
+    person = f"{_pick(PORTRAIT_OPENINGS, rng)} {article(traits['gender'])} {traits['gender']}".strip()
     caption = ", ".join([" ".join([person, *clauses[:1]]), *clauses[1:]])
     if scene:
         caption = f"{scene}, {caption}" if rng.random() < _SCENE_FIRST_SHARE else f"{caption}, {scene}"
@@ -152,7 +156,7 @@ def icon_caption(name: str, *, seed: int, key: str) -> str:
     """
     rng = generator(seed, "icon caption", name, key)
     bare = name in ARTICLE_FREE or re.search(r"[^suio]s$", name)  # a plural: jeans; not glass, bus, tennis, rhinoceros
-    return _pick(ICON_PATTERNS, rng).format(name=name, a_name=name if bare else f"{_article(name)} {name}")
+    return _pick(ICON_PATTERNS, rng).format(name=name, a_name=name if bare else f"{article(name)} {name}")
 
 
 def _pick(patterns: Sequence[str], rng: np.random.Generator) -> str:

@@ -164,21 +164,28 @@ def _draw(identity: str, gender: Gender, country: str, chance: random.Random, *,
         gender=gender,
         country_code=country,
         country=country_name(country),
-        city=draw_city(country, chance),
-        job=chance.choice(job_titles()),
-        blood_type=chance.choices(list(BLOOD_TYPES), weights=list(BLOOD_TYPES.values()))[0],
-        phone_number=draw_phone_number(country, chance),
-        emails=_draw_email(given, surname, chance),
-        iban=draw_iban(country, chance),
-        credit_card=draw_card(chance),
-        passport=draw_passport(country, chance),
+        **draw_facts(given, surname, country, chance),
     )
+
+
+def draw_facts(given: str, surname: str, country: str, chance: random.Random) -> dict[Field, str]:
+    """The eight facts of somebody of that name and country."""
+    return {
+        "city": draw_city(country, chance),
+        "job": chance.choice(job_titles()),
+        "blood_type": chance.choices(list(BLOOD_TYPES), weights=list(BLOOD_TYPES.values()))[0],
+        "phone_number": draw_phone_number(country, chance),
+        "emails": _draw_email(given, surname, chance),
+        "iban": draw_iban(country, chance),
+        "credit_card": draw_card(chance),
+        "passport": draw_passport(country, chance),
+    }
 
 
 def _draw_email(given: str, surname: str, chance: random.Random) -> str:
     """Initial and surname at a reserved domain, as in the published ``ffossi@mailhub.com``."""
     letters, rest = (re.sub(r"[^a-z]", "", anyascii(part).lower()) for part in (given, surname))
-    return f"{letters[0]}{rest}@{chance.choice(MAIL_DOMAINS)}"
+    return f"{letters[:1]}{rest}@{chance.choice(MAIL_DOMAINS)}"
 
 
 @cache

@@ -18,7 +18,7 @@ def markdown(reports: Sequence[Report]) -> str:
     columns = [*results.efficacy, *results.utility]
     best = {column.key: results.best(column) for column in columns}
     lines = [
-        ["run", "verdict", *(_literal(plain(column.key, 24)) for column in columns)],
+        ["run", "verdict", *(literal(plain(column.key, 24)) for column in columns)],
         ["---", "---", *("---:" for _ in columns)],
     ]
     for run in results.everything:
@@ -28,11 +28,11 @@ def markdown(reports: Sequence[Report]) -> str:
             for text, column in zip(numbers, columns, strict=True)
         ]
         lines.append(
-            [_literal(run.name), ", ".join(run.verdict.failure_modes) or "forgets" if run.verdict else "", *marked]
+            [literal(run.name), ", ".join(run.verdict.failure_modes) or "forgets" if run.verdict else "", *marked]
         )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Text from outside that Markdown shows as it is: no cell, link, picture or HTML of its own."""
     return re.sub(r"([\\`*_\[\]<>|!])", r"\\\1", text)
