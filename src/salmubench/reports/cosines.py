@@ -20,6 +20,9 @@ PANELS = {
 }
 
 
+LINE = 14.0
+"""Height in points of a line of names."""
+
 Hill = tuple[str, NDArray[np.float64], str]
 """A model's name, its cosines, shape (n,), and its colour."""
 
@@ -71,7 +74,7 @@ def cosines(panels: Mapping[str, Cosines], method: str = "") -> Figure | Omissio
 def _draw(panels: Mapping[str, Cosines], method: str, width: float) -> Canvas:
     wide = width > style.NARROW
     small = [key for key in panels if key != "AssocStr"]
-    height = 250.0 if wide else 190.0 * len(panels) + 10
+    height = (275.0 if method else 250.0) if wide else 190.0 * len(panels) + 10
     figure = Canvas(figsize=(width / 72, height / 72))
     if wide and small:
         grid = figure.add_gridspec(
@@ -111,33 +114,36 @@ def _panel(axes: Axes, hills: Sequence[Hill], title: str, limits: tuple[float, f
         axes.stairs(heights, edges, fill=True, color=colour, alpha=0.28 if colour != style.INK else 0.12, linewidth=0)
         axes.stairs(heights, edges, color=colour, linewidth=1.4)
         tops.append(float(heights.max()))
-    axes.set_ylim(0, max(tops) * (1.38 if len(hills) == 2 else 1.62))
     axes.set_xlim(*limits)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.tick_params(length=3)
     axes.set_title(title, pad=8)
-    _labels(axes, hills, limits, max(tops))
+    # Names stand on lines of their own above the hills: one for the bounds, one for a method.
+    height = axes.bbox.height / axes.figure.dpi * 72
+    unit = max(tops) / max(height - LINE * (len(hills) - 1) - 6, 20.0)
+    axes.set_ylim(0, unit * height)
+    _labels(axes, hills, limits, [max(tops) + unit * (5 + LINE * line) for line in range(2)])
 
 
-def _labels(axes: Axes, hills: Sequence[Hill], limits: tuple[float, float], top: float) -> None:
+def _labels(axes: Axes, hills: Sequence[Hill], limits: tuple[float, float], tops: Sequence[float]) -> None:
     """Names each hill over its mean; names that would meet or leave the panel move aside.
 
-    The bounds' names share a line; a method's stands on one of its own above them.
+    The bounds' names share the first of the lines ``tops``; a method's stands on the second.
     """
     width = axes.bbox.width / axes.figure.dpi * 72
     bounds, texts, centres, halves = [], [], [], []
     for name, values, colour in hills:
         mean = float(values.mean())
         own = colour == style.INK
-        axes.plot((mean, mean), (0, top * (1.32 if own else 1.08)), color=colour, linewidth=1, linestyle=(0, (2, 2)))
+        axes.plot((mean, mean), (0, 0.98 * tops[own]), color=colour, linewidth=1, linestyle=(0, (2, 2)))
         figure = f" {mean:.2f}".replace("-", "−")
         text = style.fit(name, width - 44, 9.5, smallest=9.5)[0] + figure
         half = style.text_width(text, 9.5, "bold") / 2
         centre = (mean - limits[0]) / (limits[1] - limits[0]) * width
         if own:
             at = min(max(centre, half), width - half)
-            axes.text(limits[0] + at / width * (limits[1] - limits[0]), top * 1.38, text, color=colour, ha="center",
+            axes.text(limits[0] + at / width * (limits[1] - limits[0]), tops[1], text, color=colour, ha="center",
                       fontweight="bold")  # fmt: skip
             continue
         bounds.append(colour)
@@ -150,4 +156,4 @@ def _labels(axes: Axes, hills: Sequence[Hill], limits: tuple[float, float], top:
     right = max(min(centres[1] + push, width - halves[1]), left + apart)
     for text, colour, centre in zip(texts, bounds, (left, right), strict=True):
         x = limits[0] + centre / width * (limits[1] - limits[0])
-        axes.text(x, top * 1.14, text, color=colour, ha="center", fontweight="bold")
+        axes.text(x, tops[0], text, color=colour, ha="center", fontweight="bold")

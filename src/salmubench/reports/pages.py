@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jinja2
@@ -89,6 +90,7 @@ def slugs(results: Results) -> dict[str, str]:
     return {run.report.name: slug(run.report.name) for run in results.runs}
 
 
+@lru_cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("salmubench.reports", "templates"),

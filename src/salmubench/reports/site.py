@@ -126,7 +126,7 @@ def _figures(
         budgets(results),
         profile(results),
         fields_figure(results),
-        ranks_figure([(run.label, _colour(results, run), ranks) for run in results.everything
+        ranks_figure([(_title(results, run), _colour(results, run), ranks) for run in results.everything
                       if (ranks := rows.ranks(run)) is not None]),
         cosines(rows.cosines(results)),
         recovery(sources.curves, {} if leaked is None else {"compromised": leaked}),
@@ -147,6 +147,10 @@ def _figures(
         persona_figure(benchmark, found.identity_id if found else None, redactor),
         pipeline_figure(benchmark, redactor),
     ]
+
+
+def _title(results: Results, run: Run) -> str:
+    return run.label.capitalize() if run in results.bounds else run.label
 
 
 def _colour(results: Results, run: Run) -> str:
