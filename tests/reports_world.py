@@ -98,7 +98,7 @@ def make_reports(
     bounds: tuple[str, ...] = ("clean", "compromised"),
     skip: tuple[str, ...] = (),
     sidecars: bool = True,
-    told: tuple[str, ...] = ("delete-2x", "vlunlearn-2x"),
+    told: tuple[str, ...] = ("delete-2x",),
 ) -> list[Path]:
     """Reports of both bounds and some methods, with the sidecars of the bounds and of the methods ``told``."""
     folder.mkdir(parents=True, exist_ok=True)

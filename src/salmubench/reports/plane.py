@@ -214,8 +214,10 @@ def _label(axes: Axes, points: Sequence[Point], names: Sequence[str], size: tupl
             frame = (left - 1, y + dy - 6, left + wide + 1, y + dy + 6)
             inside = frame[0] >= -6 and frame[2] <= size[0] + 8 and frame[1] >= 0 and frame[3] <= size[1]
             covered = sum(_overlap(frame, other) for other in taken)
-            crossed = sum(_crosses((x, y), (x + dx, y + dy), other) for other in taken[len(points) :])
-            cost = math.hypot(dx, dy) + 60 * crossed + 400 * covered + 800 * (not inside)
+            cost = math.hypot(dx, dy) + 400 * covered + 800 * (not inside)
+            if best is not None and cost >= best[0]:
+                continue
+            cost += 60 * sum(_crosses((x, y), (x + dx, y + dy), other) for other in taken[len(points) :])
             if best is None or cost < best[0]:
                 best = (cost, dx, dy, side, frame)
         assert best is not None
