@@ -242,7 +242,7 @@ def evaluate(
     else:
         Console().print(table(reports))
         for line in verdicts(reports):
-            typer.echo(line)
+            Console().print(line)
     if limit is not None:
         typer.echo(f"Limited to {limit} rows a set: RetFail is not comparable with a run over all rows.", err=as_json)
     if skipped := reports[0].provenance.skipped_pictures:

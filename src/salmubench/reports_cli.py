@@ -92,5 +92,5 @@ def show(
         return
     Console().print(table([stored]))
     for line in verdicts([stored]):
-        typer.echo(line)
+        Console().print(line)
     Console().print(details(stored))

@@ -82,7 +82,7 @@ def slug(name: str) -> str:
     """A file name for a run that is one on every system; what had to be changed gets a hash to stay unique."""
     safe = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:60]
     digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
-    return safe if safe == name else f"{safe}-{digest}".lstrip("-")
+    return safe if safe and safe == name else f"{safe}-{digest}".lstrip("-")
 
 
 def slugs(results: Results) -> dict[str, str]:

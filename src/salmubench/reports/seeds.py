@@ -66,19 +66,20 @@ def by_seed(reports: Sequence[Report]) -> list[tuple[int, ...]]:
 def names(groups: Sequence[Sequence[Report]]) -> list[str]:
     """A name for each group: its report's own, or where several seeds are one the method and its budget.
 
-    What tells two such groups of one method and budget apart is added, e.g. ``delete-2x (learning_rate 0.0001)``.
+    What tells it from other runs of that method and budget is added, e.g. ``delete-2x (learning_rate 0.0001)``.
     """
     recipes = [recipe(group[0]) for group in groups]
+    own = {group[0].name for group in groups if len(group) == 1}
     found = []
     for group, known in zip(groups, recipes, strict=True):
         if len(group) == 1:
             found.append(group[0].name)
             continue
         rivals = [other.rest for other in recipes if (other.method, other.budget) == (known.method, known.budget)]
-        odd = [key for key in TOLD if any(other.get(key) != known.rest.get(key) for other in rivals)]
-        told = ", ".join(f"{key} {_value(known.rest.get(key))}" for key in odd)
-        budget = "" if known.budget is None else f"-{known.budget:g}x"
-        found.append(f"{plain(known.method, 60)}{budget}{f' ({told})' if told else ''}")
+        odd = [key for key in TOLD if any(other and other.get(key) != known.rest.get(key) for other in rivals)]
+        name = plain(known.method, 60) + ("" if known.budget is None else f"-{known.budget:g}x")
+        told = [f"{key} {_value(known.rest.get(key))}" for key in odd] or [f"{len(group)} seeds"] * (name in own)
+        found.append(f"{name} ({', '.join(told)})" if told else name)
     return found
 
 

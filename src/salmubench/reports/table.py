@@ -53,11 +53,12 @@ def table(reports: Sequence[Report]) -> Table:
     return grid
 
 
-def verdicts(reports: Sequence[Report]) -> Iterator[str]:
-    """What each judged report's verdict says, a line each."""
+def verdicts(reports: Sequence[Report]) -> Iterator[Text]:
+    """What each judged report's verdict says, a paragraph each."""
     for report in reports:
         if report.verdict:
-            yield f"{plain(report.name, 60)} {report.verdict.label}: {plain(report.verdict.words, 300)}"
+            label = Text(report.verdict.label, style=COLOURS[report.verdict.label])
+            yield Text.assemble(plain(report.name, 60), " ", label, f": {plain(report.verdict.words, 300)}")
 
 
 def details(report: Report) -> Table:
