@@ -20,7 +20,7 @@ from salmubench.evaluation.report import read_report, write_report
 from salmubench.reports.exports import cell, latex, table_csv, tex
 from salmubench.reports.pages import slug
 from salmubench.reports.publish import MANIFEST, Site
-from salmubench.reports.recovery import Curve, read_curves, recovery
+from salmubench.reports.relearning import Curve, read_curves, relearning
 from salmubench.reports.results import arrange
 from salmubench.reports.site import build_site
 from salmubench.reports.sources import read_sources
@@ -122,7 +122,10 @@ def test_a_broken_manifest_removes_nothing(tmp_path: Path, content: str) -> None
 
 def attack(folder: Path, name: str, **probe: Any) -> Path:
     path = folder / f"{name}-attack.json"
-    points = [{"steps": steps, "mrr": 0.01 * steps, "assocstr": 0.2} for steps in (0, 1, 5)]
+    points = [
+        {"steps": steps, "mrr": 0.01 * steps, "assocstr": 0.2, "control": {"mrr": 0.0}, "intervals": {"mrr": [0, 0.1]}}
+        for steps in (0, 1, 5)
+    ]
     write_json(path, {"schema": 1, "name": name, "probes": {"relearning": {"curve": points, **probe}}})
     return path
 
@@ -135,7 +138,7 @@ def test_folders_of_a_sweep_give_their_reports_and_attacks(reports: list[Path], 
     attack(tmp_path, "x").rename(tmp_path / "runs" / "delete-2x" / "attack.json")
     found = read_sources([tmp_path, tmp_path / "runs" / "delete-2x" / "report.json"])
     assert sorted(report.name for report in found.reports) == sorted(path.stem for path in reports)
-    assert found.curves == (Curve("x", (0, 1, 5), (0.0, 0.01, 0.05)),)
+    assert found.curves == (Curve("x", (0, 1, 5), (0.0, 0.01, 0.05), ((0.0, 0.1),) * 3, (0.0,) * 3),)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: holds no report"):
         read_sources([tmp_path / "empty"])
@@ -151,12 +154,13 @@ def test_folders_of_a_sweep_give_their_reports_and_attacks(reports: list[Path], 
         {"relearning": 3},
         {"relearning": {"curve": "x"}},
         {"relearning": {"curve": [{"steps": "1", "mrr": 0.1}, {"steps": 2}, {"steps": 3, "mrr": 7}, None]}},
+        {"relearning": {"curve": [{"steps": 1, "mrr": 0.1, "control": 3, "intervals": [1]}]}},
     ],
 )
 def test_what_is_no_curve_is_passed_over(tmp_path: Path, probes: Any) -> None:
     write_json(tmp_path / "a.json", {"schema": 1, "name": "a", "probes": probes})
     assert read_curves(tmp_path / "a.json") == []
-    assert isinstance(recovery([], {}), Omission)
+    assert isinstance(relearning([], None), Omission)
 
 
 def test_attacks_and_budgets_are_drawn(reports: list[Path], tmp_path: Path) -> None:
@@ -165,7 +169,7 @@ def test_attacks_and_budgets_are_drawn(reports: list[Path], tmp_path: Path) -> N
         base = read_report(reports[3]).model_copy(update={"name": f"v-{budget}", "verdict": None})
         more.append(tmp_path / f"v-{budget}.json")
         write_report(unlearned(base, "vlunlearn", budget, 1), more[-1])
-    attacks = [attack(tmp_path, "clean"), attack(tmp_path, "delete-2x")]
+    attacks = [attack(tmp_path, "delete-2x")]
     page = build_site([*reports, *more, *attacks], tmp_path / "site").read_text()
     assert {path.stem for path in (tmp_path / "site" / "figures").glob("*.svg")} >= {"budgets", "recovery"}
     assert "Lines of retrieval leakage over steps of relearning. delete-2x from 0.000 to 0.050" in page

@@ -23,8 +23,8 @@ from salmubench.reports.plane import plane
 from salmubench.reports.profile import profile
 from salmubench.reports.publish import Site
 from salmubench.reports.ranks import Ranks, curve_figure, ranks_figure
-from salmubench.reports.recovery import recovery
 from salmubench.reports.redact import Redactor, plain
+from salmubench.reports.relearning import relearning
 from salmubench.reports.results import Results, Run, arrange
 from salmubench.reports.sources import Sources, read_sources
 from salmubench.reports.splits import splits_figure
@@ -120,7 +120,6 @@ def _figures(
 ) -> list[Figure | Omission]:
     """All figures of the summary."""
     sets = sources.reports[0].provenance.sets
-    leaked = results.compromised.value("RetFail") if results.compromised else None
     told = [
         plane(results),
         budgets(results),
@@ -129,7 +128,7 @@ def _figures(
         ranks_figure([(_title(results, run), _colour(results, run), ranks) for run in results.everything
                       if (ranks := rows.ranks(run)) is not None]),
         cosines(rows.cosines(results)),
-        recovery(sources.curves, {} if leaked is None else {"compromised": leaked}),
+        relearning(sources.curves, results.compromised.value("RetFail") if results.compromised else None),
     ]  # fmt: skip
     if benchmark is None:
         reason = "It shows pictures of the data set; name its folder with --data."

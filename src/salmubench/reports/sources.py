@@ -6,7 +6,7 @@ from pathlib import Path
 
 from salmubench.errors import UserError
 from salmubench.evaluation.report import Report, parse_report, read_result
-from salmubench.reports.recovery import Curve, is_attack, read_curves
+from salmubench.reports.relearning import Curve, is_attack, read_curves
 
 IN_FOLDER = ("report.json", "reports/*.json", "runs/*/report.json", "*/report.json", "attack.json",
              "runs/*/attack.json", "*/attack.json")  # fmt: skip
