@@ -61,9 +61,16 @@ def read_curves(path: Path) -> list[Curve]:
             found[steps] = (mrr, interval, _share(_at(_at(point, "control"), "mrr")))
     if len(found) < 2:
         return []
-    steps = tuple(sorted(found))
-    mrr, interval, control = (tuple(found[step][place] for step in steps) for place in range(3))
-    return [Curve(plain(str(content.get("name") or path.stem), 60), steps, mrr, interval, control)]  # type: ignore[arg-type]
+    order = tuple(sorted(found))
+    return [
+        Curve(
+            name=plain(str(content.get("name") or path.stem), 60),
+            steps=order,
+            mrr=tuple(found[step][0] for step in order),
+            interval=tuple(found[step][1] for step in order),
+            control=tuple(found[step][2] for step in order),
+        )
+    ]
 
 
 def _at(mapping: Any, key: str) -> Any:
