@@ -19,7 +19,7 @@ from salmubench.dataset.schema import (
 )
 from salmubench.dataset.splits import Pair, split_pairs
 from salmubench.dataset.store import Benchmark, load_benchmark, write_manifest, write_split
-from salmubench.evaluation.report import MetricEntry, Provenance, Report, outcomes_path, write_report
+from salmubench.evaluation.report import Group, MetricEntry, Provenance, Report, outcomes_path, write_report
 from salmubench.evaluation.verdict import judge
 from salmubench.personas.anchors import make_anchors
 from salmubench.personas.captions import sensitive_captions
@@ -98,8 +98,9 @@ def make_reports(
     bounds: tuple[str, ...] = ("clean", "compromised"),
     skip: tuple[str, ...] = (),
     sidecars: bool = True,
+    told: tuple[str, ...] = ("delete-2x",),
 ) -> list[Path]:
-    """Reports of both bounds and some methods, with the sidecars of the bounds."""
+    """Reports of both bounds and some methods, with the sidecars of the bounds and of the methods ``told``."""
     folder.mkdir(parents=True, exist_ok=True)
     known = {"clean": CLEAN, "compromised": COMPROMISED}
     plain = {name: _report(name, values, benchmark, skip) for name, values in {**known, **methods}.items()}
@@ -109,7 +110,7 @@ def make_reports(
         if name in methods and len(bounds) == 2:
             report = report.model_copy(update={"verdict": judge(report, plain["clean"], plain["compromised"])})
         path = folder / f"{name}.json"
-        if sidecars and name in bounds:
+        if sidecars and name in (*bounds, *told):
             pq.write_table(_outcomes(report, benchmark), outcomes_path(path))
         write_report(report, path)
         paths.append(path)
@@ -124,7 +125,13 @@ def _report(name: str, values: tuple[float, ...], benchmark: Benchmark, skip: tu
         metrics[key] = (
             MetricEntry(value=None, target=target, reason="the data set has no general_knowledge folder")
             if key in skip
-            else MetricEntry(value=value, interval=(value - half, value + half), target=target, rows=100)
+            else MetricEntry(
+                value=value,
+                interval=(value - half, value + half),
+                target=target,
+                rows=100,
+                by_field=_by_field(value) if key == "RetFail" else {},
+            )
         )
     provenance = Provenance(
         weights_sha256=f"{generator(1, name).integers(1 << 62):064x}",
@@ -142,6 +149,24 @@ def _report(name: str, values: tuple[float, ...], benchmark: Benchmark, skip: tu
     return Report(schema=1, name=name, metrics=metrics, provenance=provenance)
 
 
+def _by_field(value: float) -> dict[str, Group]:
+    parts = {field: value * (0.6 + 0.1 * place) for place, field in enumerate(FIELDS)}
+    return {field: Group(rows=10, value=part, interval=(0.8 * part, 1.2 * part)) for field, part in parts.items()}
+
+
+def unlearned(report: Report, method: str, budget: float, seed: int, **other: Any) -> Report:
+    """The same report with the record of a run, as ``unlearn`` writes it."""
+    record = {
+        "schema": 1, "method": method, "method_sha256": "a" * 64, "options": {}, "scope": "full", "budget": budget,
+        "learning_rate": 3e-5, "batch_size": 32, "warmup_share": 0.1, "weight_decay": 1e-3, "seed": seed,
+        "precision": "fp32", "model_sha256": "b" * 64, "data_sha256": "c" * 64, "summary": "forgets a little",
+        "citation": "somebody", "rows": {"forget": 10, "retain": 20}, **other,
+    }  # fmt: skip
+    return report.model_copy(
+        update={"provenance": report.provenance.model_copy(update={"unlearning": record, "seed": seed})}
+    )
+
+
 def _outcomes(report: Report, benchmark: Benchmark) -> pa.Table:
     """Cosines around each metric's mean; Compromised finds its caption, Clean finds any."""
     columns: dict[str, list[Any]] = {
@@ -151,7 +176,8 @@ def _outcomes(report: Report, benchmark: Benchmark) -> pa.Table:
     for metric, name in SET_OF.items():
         pairs = benchmark.sets[name]
         knows = report.name == "compromised"
-        rank = rng.integers(1, 3 if knows else 400, len(pairs)) if metric == "RetFail" else None
+        far = 400 if report.name == "clean" else 60
+        rank = rng.integers(1, 3 if knows else far, len(pairs)) if metric == "RetFail" else None
         value = 1 / rank if rank is not None else report.metrics[metric].value + 0.09 * rng.standard_normal(len(pairs))
         others = rng.permutation(len(pairs))
         columns["metric"] += [metric] * len(pairs)

@@ -124,6 +124,9 @@ def test_the_verbs_take_each_other_s_output(tiny: Path, tmp_path: Path) -> None:
     done = salmubench("report", tiny / "reports" / "clean.json", report, "--out", tmp_path / "site")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site" / "index.html").is_file()
+    done = salmubench("evaluate", run, "--data", tiny / "data", "--out", report, *bounds, "--json")
+    assert done.returncode == 0, done.stderr
+    assert Report.model_validate_json(done.stdout) == read_report(report)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,7 @@ def test_the_verbs_take_each_other_s_output(tiny: Path, tmp_path: Path) -> None:
         (("train", "dirty", "--data", "d", "--out", "o"), "compromised"),
         (("data", "check", "nowhere"), "nowhere"),
         (("report", "nowhere.json", "--out", "o"), "nowhere.json"),
-        (("report", ".", "--out", "o"), "cannot be read"),
+        (("report", ".", "--out", "o"), "holds no report"),
         (("evaluate", "nowhere", "--data", "d", "--limit", "0"), "--limit"),
         (("evaluate", "nowhere\n\x1b[31m", "--data", "d"), "nowhere"),
         (("train", "clean", "--data", "d", "--out", "o", "--seed", "-1"), "--seed"),

@@ -77,11 +77,46 @@ def test_page_looks_right(browser: Browser, site: Path, width: int, scheme: str)
     assert page.evaluate(CLIPPED) == []
     assert page.evaluate(OVERLAPS) == []
     shown = page.evaluate("[...document.querySelectorAll('figure svg[role=img]')].filter(e => e.clientWidth).length")
-    assert shown == 7
+    assert shown == 9
     ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
     assert (sum(map(int, ink[4:-1].split(","))) > sum(map(int, paper[4:-1].split(",")))) == (scheme == "dark")
     label = page.locator("#plane svg[role=img] text", has_text="ideal").locator("visible=true")
     assert label.evaluate("e => getComputedStyle(e).fill") == ink
+    assert complaints == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_method_page_looks_right(browser: Browser, site: Path, width: int, scheme: str) -> None:
+    for name, count in (("delete-2x", 2), ("finetuning-2x", 0)):
+        page, complaints = look(browser, site.parent / "methods" / f"{name}.html", width, scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.evaluate(CLIPPED) == []
+        assert page.evaluate(OVERLAPS) == []
+        assert page.locator("figure svg[role=img]").locator("visible=true").count() == count
+        assert page.locator(".leaks li").count() == (6 if count else 0)
+        page.get_by_role("link", name="SALMUBench report").click()
+        assert page.url.endswith("/index.html")
+        assert complaints == []
+
+
+def test_summary_leads_to_the_page_of_a_method(browser: Browser, site: Path) -> None:
+    page, complaints = look(browser, site)
+    page.locator("#table").get_by_role("link", name="delete\u00a02×", exact=True).click()
+    assert page.locator("h1").inner_text() == "delete\u00a02×"
+    assert complaints == []
+
+
+@pytest.mark.parametrize(("words", "file"), [("LaTeX", "table.tex"), ("Markdown", "table.md"), ("CSV", "table.csv")])
+@pytest.mark.parametrize("modern", [True, False], ids=["clipboard", "without"])
+def test_table_is_copied_as_text(browser: Browser, site: Path, words: str, file: str, modern: bool) -> None:
+    page, complaints = look(browser, site)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    if not modern:  # as where a page from disk has no clipboard: the old command copies
+        page.evaluate("Object.defineProperty(navigator.clipboard, 'writeText', {value: () => Promise.reject()})")
+    page.get_by_role("button", name=f"Copy as {words}").click()
+    page.locator(".said", has_text="Copied.").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == (site.parent / file).read_text()
+    assert page.locator("textarea").locator("visible=true").count() == 0
     assert complaints == []
 
 

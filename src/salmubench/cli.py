@@ -16,6 +16,7 @@ from salmubench.data_cli import PresetName, Seed, data_app
 from salmubench.errors import UserError, explain, printable
 from salmubench.leaderboard_cli import leaderboard_app
 from salmubench.progress import console as bars
+from salmubench.reports_cli import AsJson, print_json, reports_app
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the signal's number."""
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(leaderboard_app, name="leaderboard")
 app.command()(attack)
+app.add_typer(reports_app)
 
 Data = Annotated[Path, typer.Option("--data", help="A data set folder, as `salmubench data build` writes it.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default CUDA where it is there.")]
@@ -205,11 +207,12 @@ def evaluate(
     precision: Annotated[str, typer.Option(help="fp32, or under autocast bf16 or fp16-autocast.")] = "fp32",
     seed: Seed = 42,
     device: Device = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure checkpoints with all ten metrics: efficacy towards Clean, utility towards Compromised."""
     from salmubench.evaluation import protocol
     from salmubench.options import split_settings
-    from salmubench.reports.table import table
+    from salmubench.reports.table import table, verdicts
 
     inputs: Any = int(batch_size) if batch_size.isdecimal() else batch_size
     settings: protocol.Settings = {
@@ -237,11 +240,17 @@ def evaluate(
         reports = [protocol.evaluate(checkpoints[0], data, name=single, out=out, official=official, **settings)]
     else:
         reports = protocol.evaluate_all(checkpoints, data, names=name, out=out, official=official, **settings)
-    Console().print(table(reports))
+    if as_json:
+        written = [each.model_dump(mode="json", by_alias=True) for each in reports]
+        print_json(written[0] if len(written) == 1 else written)
+    else:
+        Console().print(table(reports))
+        for line in verdicts(reports):
+            Console().print(line)
     if limit is not None:
-        typer.echo(f"Limited to {limit} rows a set: RetFail is not comparable with a run over all rows.")
+        typer.echo(f"Limited to {limit} rows a set: RetFail is not comparable with a run over all rows.", err=as_json)
     if skipped := reports[0].provenance.skipped_pictures:
-        typer.echo(f"Left out as broken, {len(skipped)} in all: {printable('; '.join(skipped[:3]))}")
+        typer.echo(f"Left out as broken, {len(skipped)} in all: {printable('; '.join(skipped[:3]))}", err=as_json)
 
 
 def _verify(report: Path, checkpoints: list[str], data: str, settings: Any) -> None:
@@ -259,55 +268,6 @@ def _verify(report: Path, checkpoints: list[str], data: str, settings: Any) -> N
         raise typer.Exit(1)
     allowed = tolerance(read_report(report).provenance.precision)
     typer.echo(f"verified: every number of {report.name} is within {allowed:g}")
-
-
-@app.command()
-def report(
-    reports: Annotated[list[Path], typer.Argument(help="Report files; Clean's and Compromised's give the bounds.")],
-    out: Annotated[Path, typer.Option(help="The folder of the static site.")],
-    data: Annotated[Path | None, typer.Option(help="The data set folder, for its pictures.")] = None,
-    show_values: Annotated[bool, typer.Option(help="Show the sensitive values instead of masking them.")] = False,
-) -> None:
-    """Make the static page: table, verdicts and figures, readable without a network."""
-    from salmubench.reports.site import build_site
-
-    typer.echo(f"The report: {build_site(reports, out, data=data, show_values=show_values)}")
-
-
-@app.command()
-def compare(
-    a: Annotated[Path, typer.Argument(help="A report, ours or the official evaluator's.")],
-    b: Annotated[Path, typer.Argument(help="The report to compare it with.")],
-) -> None:
-    """Show two reports' metrics side by side, with the difference; a star where its interval excludes 0."""
-    from salmubench.evaluation.compare import compare as run
-    from salmubench.reports.table import comparison
-
-    rows = run(a, b)
-    Console().print(comparison(rows, a.stem, b.stem))
-    for reason in dict.fromkeys(row.reason for row in rows if row.reason):
-        typer.echo(f"No interval: {printable(reason)}.")
-
-
-@app.command()
-def show(
-    report: Annotated[Path, typer.Argument(help="A report.")],
-    by: Annotated[str | None, typer.Option(help="Break its numbers down by field, style or identity.")] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="One number alone, e.g. RetFail; of people RetFail's by default.")
-    ] = None,
-) -> None:
-    """Show a stored report as `evaluate` does at its end with all intervals, or break its numbers down."""
-    from salmubench.evaluation.breakdown import breakdown
-    from salmubench.evaluation.report import read_report
-    from salmubench.reports.table import details, parts, table
-
-    if by is None:
-        stored = read_report(report)
-        Console().print(table([stored]))
-        Console().print(details(stored))
-        return
-    Console().print(parts(breakdown(report, by, metric=metric), by))  # type: ignore[arg-type]
 
 
 @app.command()

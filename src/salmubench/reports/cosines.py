@@ -1,6 +1,6 @@
-"""Figure: how alike a picture and its sensitive caption are, Clean against Compromised."""
+"""Figure: how alike a picture and its sensitive caption are, Clean against Compromised and, on its page, a method."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,42 +20,61 @@ PANELS = {
 }
 
 
+LINE = 14.0
+"""Height in points of a line of names."""
+
+Hill = tuple[str, NDArray[np.float64], str]
+"""A model's name, its cosines, shape (n,), and its colour."""
+
+
 @dataclass(frozen=True)
 class Cosines:
-    """The cosines of one set of pairs under both bounds, shape (n,) each."""
+    """The cosines of one set of pairs under both bounds, shape (n,) each, and under a method (several seeds joined)."""
 
     clean: NDArray[np.float64]
     compromised: NDArray[np.float64]
+    method: NDArray[np.float64] | None = None
+
+    def hills(self, method: str) -> list[Hill]:
+        """Name, cosines and colour of each model, from the lowest mean to the highest."""
+        hills = [("Clean", self.clean, style.CLEAN), ("Compromised", self.compromised, style.COMPROMISED)]
+        if self.method is not None:
+            hills.append((method, self.method, style.INK))
+        return sorted(hills, key=lambda hill: float(hill[1].mean()))
 
 
-def cosines(panels: Mapping[str, Cosines]) -> Figure | Omission:
+def cosines(panels: Mapping[str, Cosines], method: str = "") -> Figure | Omission:
     """The histograms.
 
     Args:
         panels: by metric (``AssocStr``, ``IntraIdSim``, ``InterIdSim``); the forget set's must be there, others may be.
+        method: the label of the method whose cosines they hold beside the bounds'.
     """
     if "AssocStr" not in panels:
         return Omission(
             NAME, TITLE, "It needs the reports clean and compromised, each with its outcomes file beside it."
         )
-    forget = panels["AssocStr"]
-    clean, compromised = float(forget.clean.mean()), float(forget.compromised.mean())
+    means = [f"{name} has a mean of {values.mean():.2f}" for name, values, _ in panels["AssocStr"].hills(method)]
     return Figure(
         name=NAME,
-        title=TITLE,
-        alt=f"Histograms of cosine similarity between sensitive pictures and their captions. On the forget set Clean "
-        f"has a mean of {clean:.2f} and Compromised of {compromised:.2f}.",
-        caption="Cosine similarity of each sensitive picture with its own caption. Both models share seed, order and "
-        "general data; only Compromised has seen these pairs. The gap is what a method should close on the forget set, "
-        "and leave open on the others.",
-        draw=lambda width: _draw({key: panels[key] for key in PANELS if key in panels}, width),
+        title="Where its cosines went" if method else TITLE,
+        alt="Histograms of cosine similarity between sensitive pictures and their captions. On the forget set "
+        f"{', '.join(means)}.",
+        caption="Cosine similarity of each sensitive picture with its own caption. "
+        + (
+            "On the forget set the method should lie on Clean, on the two others on Compromised."
+            if method
+            else "Both models share seed, order and general data; only Compromised has seen these pairs. The gap is "
+            "what a method should close on the forget set, and leave open on the others."
+        ),
+        draw=lambda width: _draw({key: panels[key] for key in PANELS if key in panels}, method, width),
     )
 
 
-def _draw(panels: Mapping[str, Cosines], width: float) -> Canvas:
+def _draw(panels: Mapping[str, Cosines], method: str, width: float) -> Canvas:
     wide = width > style.NARROW
     small = [key for key in panels if key != "AssocStr"]
-    height = 250.0 if wide else 190.0 * len(panels) + 10
+    height = (275.0 if method else 250.0) if wide else 190.0 * len(panels) + 10
     figure = Canvas(figsize=(width / 72, height / 72))
     if wide and small:
         grid = figure.add_gridspec(
@@ -75,52 +94,66 @@ def _draw(panels: Mapping[str, Cosines], width: float) -> Canvas:
             len(panels), 1, left=0.03, right=0.97, top=1 - 24 / height, bottom=32 / height, hspace=0.5
         )
         axes = [figure.add_subplot(grid[row]) for row in range(len(panels))]
-    both = [values for panel in panels.values() for values in (panel.clean, panel.compromised)]
-    low, high = min(float(v.min()) for v in both), max(float(v.max()) for v in both)
+    told = [values for panel in panels.values() for _, values, _ in panel.hills(method)]
+    low, high = min(float(v.min()) for v in told), max(float(v.max()) for v in told)
     pad = max(0.02, 0.04 * (high - low))
     for number, (key, panel) in enumerate(panels.items()):
-        _panel(axes[number], panel, PANELS[key], (low - pad, high + pad), bins=48 if number == 0 else 32)
+        _panel(axes[number], panel.hills(method), PANELS[key], (low - pad, high + pad), bins=48 if number == 0 else 32)
     axes[0].set_xlabel("cosine similarity of picture and caption")
     if len(axes) > 1:
         axes[-1].set_xlabel("cosine similarity")
     return figure
 
 
-def _panel(axes: Axes, panel: Cosines, title: str, limits: tuple[float, float], *, bins: int) -> None:
+def _panel(axes: Axes, hills: Sequence[Hill], title: str, limits: tuple[float, float], *, bins: int) -> None:
     edges = np.linspace(*limits, bins + 1)
     tops = []
-    for values, colour in ((panel.clean, style.CLEAN), (panel.compromised, style.COMPROMISED)):
+    for _, values, colour in hills:
         share, _ = np.histogram(values, bins=edges)
         heights = share / len(values)
-        axes.stairs(heights, edges, fill=True, color=colour, alpha=0.28, linewidth=0)
+        axes.stairs(heights, edges, fill=True, color=colour, alpha=0.28 if colour != style.INK else 0.12, linewidth=0)
         axes.stairs(heights, edges, color=colour, linewidth=1.4)
         tops.append(float(heights.max()))
-    axes.set_ylim(0, max(tops) * 1.38)
     axes.set_xlim(*limits)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.tick_params(length=3)
     axes.set_title(title, pad=8)
-    _labels(axes, panel, limits, max(tops))
+    # Names stand on lines of their own above the hills: one for the bounds, one for a method.
+    height = axes.bbox.height / axes.figure.dpi * 72
+    unit = max(tops) / max(height - LINE * (len(hills) - 1) - 6, 20.0)
+    axes.set_ylim(0, unit * height)
+    _labels(axes, hills, limits, [max(tops) + unit * (5 + LINE * line) for line in range(2)])
 
 
-def _labels(axes: Axes, panel: Cosines, limits: tuple[float, float], top: float) -> None:
-    """Names each hill over its mean; names that would meet or leave the panel move aside."""
+def _labels(axes: Axes, hills: Sequence[Hill], limits: tuple[float, float], tops: Sequence[float]) -> None:
+    """Names each hill over its mean; names that would meet or leave the panel move aside.
+
+    The bounds' names share the first of the lines ``tops``; a method's stands on the second.
+    """
     width = axes.bbox.width / axes.figure.dpi * 72
-    hills = [("Clean", panel.clean, style.CLEAN), ("Compromised", panel.compromised, style.COMPROMISED)]
-    hills.sort(key=lambda hill: float(hill[1].mean()))
-    texts, centres, colours, halves = [], [], [], []
+    bounds, texts, centres, halves = [], [], [], []
     for name, values, colour in hills:
         mean = float(values.mean())
-        axes.plot((mean, mean), (0, top * 1.08), color=colour, linewidth=1, linestyle=(0, (2, 2)))
-        texts.append(f"{name} {mean:.2f}".replace("-", "−"))
-        colours.append(colour)
-        halves.append(style.text_width(texts[-1], 9.5, "bold") / 2)
-        centres.append((mean - limits[0]) / (limits[1] - limits[0]) * width)
+        own = colour == style.INK
+        axes.plot((mean, mean), (0, 0.98 * tops[own]), color=colour, linewidth=1, linestyle=(0, (2, 2)))
+        figure = f" {mean:.2f}".replace("-", "−")
+        text = style.fit(name, width - 44, 9.5, smallest=9.5)[0] + figure
+        half = style.text_width(text, 9.5, "bold") / 2
+        centre = (mean - limits[0]) / (limits[1] - limits[0]) * width
+        if own:
+            at = min(max(centre, half), width - half)
+            axes.text(limits[0] + at / width * (limits[1] - limits[0]), tops[1], text, color=colour, ha="center",
+                      fontweight="bold")  # fmt: skip
+            continue
+        bounds.append(colour)
+        texts.append(text)
+        halves.append(half)
+        centres.append(centre)
     apart = halves[0] + halves[1] + 10
     push = max(0.0, apart - (centres[1] - centres[0])) / 2
     left = min(max(centres[0] - push, halves[0]), width - halves[1] - apart)
     right = max(min(centres[1] + push, width - halves[1]), left + apart)
-    for text, colour, centre in zip(texts, colours, (left, right), strict=True):
+    for text, colour, centre in zip(texts, bounds, (left, right), strict=True):
         x = limits[0] + centre / width * (limits[1] - limits[0])
-        axes.text(x, top * 1.14, text, color=colour, ha="center", fontweight="bold")
+        axes.text(x, tops[0], text, color=colour, ha="center", fontweight="bold")

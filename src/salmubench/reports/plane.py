@@ -3,12 +3,13 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from salmubench.reports import style
-from salmubench.reports.results import Results, Run, share
+from salmubench.reports.results import Results, Run, share, utility_kept
 from salmubench.reports.style import Figure, Omission
 
 NAME = "plane"
@@ -24,13 +25,17 @@ Frame = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Point:
-    """A run on the plane: x the share of the leak removed, y the least share of utility kept, both as measured."""
+    """A run on the plane: x the share of the leak removed, y the least share of utility kept, both as measured.
+
+    ``seeds`` are the same two shares of each seed, where the run is a mean of several.
+    """
 
     label: str
     x: float
     y: float
     colour: str
     marker: str
+    seeds: tuple[tuple[float, float], ...] = ()
 
 
 def plane(results: Results) -> Figure | Omission:
@@ -39,7 +44,9 @@ def plane(results: Results) -> Figure | Omission:
         return Omission(
             NAME, TITLE, "It needs the reports clean and compromised, and at least one method judged by them."
         )
-    points = [point for run in results.runs if (point := _point(run)) is not None]
+    judged = [run for run in results.runs if run.verdict is not None]
+    points = [point for run in judged if (point := _point(run)) is not None]
+    paths = [[judged.index(run) for run in runs] for runs in families(results)]
     told = "; ".join(f"{point.label}: leak removed {share(point.x)}, utility kept {share(point.y)}" for point in points)
     return Figure(
         name=NAME,
@@ -47,8 +54,11 @@ def plane(results: Results) -> Figure | Omission:
         alt=f"Scatter of leak removed against utility kept. {told}.",
         caption="Across: share of the retrieval leak removed, from Compromised (0) to Clean (100 %). Up: share of "
         "utility kept, the least of held-out people, held-out pairs and general knowledge, so that no loss hides in a "
-        "mean. Clean itself lies bottom right: it never knew the holdouts. On the dashed line all facts fade alike.",
-        draw=lambda width: _draw(points, width),
+        "mean. Clean itself lies bottom right: it never knew the holdouts. On the dashed line all facts fade alike. "
+        "The green staircase is the Pareto front: no run beats one on it in both."
+        + (" Arrows lead from a method's smaller budget to its larger." if paths else "")
+        + (" Bars span the seeds of a run." if any(point.seeds for point in points) else ""),
+        draw=lambda width: _draw(points, paths, width),
     )
 
 
@@ -57,10 +67,35 @@ def _point(run: Run) -> Point | None:
     if run.verdict is None or kept is None:
         return None
     colour, marker = style.VERDICTS[run.verdict.label]
-    return Point(run.label, run.verdict.leakage_reduction, kept, colour, marker)
+    seeds = tuple((each.leakage_reduction, utility_kept(each)) for each in run.verdicts)
+    return Point(run.label, run.verdict.leakage_reduction, kept, colour, marker, seeds)
 
 
-def _draw(points: Sequence[Point], width: float) -> Canvas:
+def families(results: Results) -> list[list[Run]]:
+    """Judged runs that differ in budget alone, each family by rising budget, best family first."""
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in results.runs:
+        if run.verdict is not None and run.recipe.budget is not None:
+            found.setdefault(run.recipe.family, []).append(run)
+    several = [sorted(runs, key=lambda run: run.recipe.budget or 0.0) for runs in found.values()]
+    return [runs for runs in several if len({run.recipe.budget for run in runs}) == len(runs) > 1]
+
+
+def front(spots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The Pareto front, from left to right: the spots that no other beats in both shares.
+
+    More than all of the leak or of the utility is no merit, so that both count up to 1.
+    """
+    capped = sorted({(min(x, 1.0), min(y, 1.0)) for x, y in spots}, reverse=True)
+    best, kept = -math.inf, []
+    for x, y in capped:
+        if y > best:
+            kept.append((x, y))
+            best = y
+    return kept[::-1]
+
+
+def _draw(points: Sequence[Point], paths: Sequence[Sequence[int]], width: float) -> Canvas:
     wide = width > style.NARROW
     numbered = len(points) > (18 if wide else 12)
     columns = 4 if wide else 2
@@ -89,6 +124,7 @@ def _draw(points: Sequence[Point], width: float) -> Canvas:
         Point("Clean", 1, 0, style.CLEAN, "s"),
         Point("ideal", 1, 1, style.VERDICTS["forgets"][0], "*"),
     ]
+    _connect(axes, points, paths)
     for point in (*bounds, *points):
         x, y = _place(axes, point)
         axes.plot(x, y, point.marker, color=point.colour, markersize=12 if point.marker == "*" else 7.5, clip_on=False,
@@ -103,6 +139,29 @@ def _draw(points: Sequence[Point], width: float) -> Canvas:
         (width - left - right, height - top - bottom),
     )
     return figure
+
+
+def _connect(axes: Axes, points: Sequence[Point], paths: Sequence[Sequence[int]]) -> None:
+    """The front, the paths of the budgets and the spread of the seeds, all under the points."""
+    stairs = front([(point.x, point.y) for point in points])
+    line = [(axes.get_xlim()[0], stairs[0][1]), stairs[0]]
+    for (x, _), corner in pairwise(stairs):
+        line += [(x, corner[1]), corner]
+    line.append((stairs[-1][0], axes.get_ylim()[0]))
+    axes.plot(*zip(*((x, max(FLOOR, y)) for x, y in line), strict=True), color=style.VERDICTS["forgets"][0],
+              linewidth=1.2, alpha=0.8, zorder=1.5, solid_joinstyle="miter")  # fmt: skip
+    for path in paths:
+        for before, after in pairwise(path):
+            axes.annotate("", _place(axes, points[after]), _place(axes, points[before]), arrowprops=_STEP, zorder=2)
+    for point in points:
+        if point.seeds:
+            x, y = _place(axes, point)
+            across, up = zip(*point.seeds, strict=True)
+            for line_ in (((min(across), max(across)), (y, y)), ((x, x), (max(FLOOR, min(up)), max(FLOOR, max(up))))):
+                axes.plot(*line_, color=point.colour, linewidth=1, alpha=0.8, zorder=2)
+
+
+_STEP = {"arrowstyle": "-|>", "color": style.MUTED, "linewidth": 0.9, "shrinkA": 4, "shrinkB": 4, "mutation_scale": 7}
 
 
 def _name(point: Point) -> str:
@@ -155,8 +214,10 @@ def _label(axes: Axes, points: Sequence[Point], names: Sequence[str], size: tupl
             frame = (left - 1, y + dy - 6, left + wide + 1, y + dy + 6)
             inside = frame[0] >= -6 and frame[2] <= size[0] + 8 and frame[1] >= 0 and frame[3] <= size[1]
             covered = sum(_overlap(frame, other) for other in taken)
-            crossed = sum(_crosses((x, y), (x + dx, y + dy), other) for other in taken[len(points) :])
-            cost = math.hypot(dx, dy) + 60 * crossed + 400 * covered + 800 * (not inside)
+            cost = math.hypot(dx, dy) + 400 * covered + 800 * (not inside)
+            if best is not None and cost >= best[0]:
+                continue
+            cost += 60 * sum(_crosses((x, y), (x + dx, y + dy), other) for other in taken[len(points) :])
             if best is None or cost < best[0]:
                 best = (cost, dx, dy, side, frame)
         assert best is not None

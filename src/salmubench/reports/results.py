@@ -10,6 +10,7 @@ from salmubench.evaluation.metric import metrics as registry
 from salmubench.evaluation.report import MetricEntry, Report, Verdict
 from salmubench.evaluation.verdict import judge, require_comparable
 from salmubench.reports.redact import plain
+from salmubench.reports.seeds import BOUNDS, Recipe, by_seed, mean, names, recipe
 
 LABELS = ("forgets", "over-generalised", "ineffective", "catastrophic")
 MEANING = {
@@ -39,18 +40,37 @@ class Column:
 
 @dataclass(frozen=True)
 class Run:
-    """One report with its verdict; ``label`` is its name for people, e.g. ``delete 2×``."""
+    """A line of the table: one report with its verdict, or the mean of several seeds.
+
+    Attributes:
+        report: the report, or the mean of the seeds' (``seeds.mean``: its intervals are the spread between them).
+        verdict: the report's own, or where it has none that of the bounds at hand.
+        places: where its report, or the reports of its seeds, stand among those that ``arrange`` was given.
+        verdicts: the seeds' own; empty for one report.
+    """
 
     report: Report
     verdict: Verdict | None
+    places: tuple[int, ...] = (0,)
+    verdicts: tuple[Verdict, ...] = ()
 
     @property
     def name(self) -> str:
         return plain(self.report.name, 60)
 
     @property
+    def seeds(self) -> int:
+        """How many seeds it is the mean of."""
+        return len(self.places)
+
+    @property
+    def recipe(self) -> Recipe:
+        return recipe(self.report)
+
+    @property
     def label(self) -> str:
-        return re.sub(r"-(\d+(?:\.\d+)?)x$", "\u00a0\\1×", self.name)
+        """The name for people, e.g. ``delete 2×``."""
+        return re.sub(r"-(\d+(?:\.\d+)?)x(?=$| \()", "\u00a0\\1×", self.name)
 
     def entry(self, key: str) -> MetricEntry | None:
         """The metric where it was measured."""
@@ -64,10 +84,13 @@ class Run:
     @property
     def utility_kept(self) -> float | None:
         """The least kept of held-out people, held-out pairs and general knowledge: no loss is made up for."""
-        if self.verdict is None:
-            return None
-        kept = (self.verdict.inter_identity_kept, self.verdict.intra_identity_kept, self.verdict.general_knowledge_kept)
-        return min(share for share in kept if share is not None)
+        return utility_kept(self.verdict) if self.verdict else None
+
+
+def utility_kept(verdict: Verdict) -> float:
+    """The least of the three shares kept."""
+    kept = (verdict.inter_identity_kept, verdict.intra_identity_kept, verdict.general_knowledge_kept)
+    return min(share for share in kept if share is not None)
 
 
 @dataclass(frozen=True)
@@ -133,29 +156,39 @@ def arrange(reports: Sequence[Report]) -> Results:
     """
     _check(reports)
     by_name = {report.name: report for report in reports}
-    clean, compromised = by_name.get("clean"), by_name.get("compromised")
-    runs = [Run(report, _verdict(report, clean, compromised)) for report in reports]
-    named = {run.report.name: run for run in runs}
-    methods = [run for run in runs if run.report.name not in ("clean", "compromised")]
+    bounds = by_name.get("clean"), by_name.get("compromised")
+    groups = by_seed(reports)
+    named = names([[reports[place] for place in group] for group in groups])
+    runs = [_run(reports, group, name, bounds) for group, name in zip(groups, named, strict=True)]
+    found: dict[str, Run] = {}
+    for run in runs:
+        if found.setdefault(run.report.name, run) is not run:
+            raise UserError(f"two reports are called {run.name!r}; evaluate one again with another --name")
     return Results(
-        clean=named.get("clean"),
-        compromised=named.get("compromised"),
-        runs=tuple(sorted(methods, key=_rank)),
+        clean=found.get("clean"),
+        compromised=found.get("compromised"),
+        runs=tuple(sorted((run for run in runs if run.report.name not in BOUNDS), key=_rank)),
         columns=_columns(reports),
     )
+
+
+def _run(
+    reports: Sequence[Report], group: tuple[int, ...], name: str, bounds: tuple[Report | None, Report | None]
+) -> Run:
+    if len(group) == 1:
+        report = reports[group[0]]
+        return Run(report, _verdict(report, *bounds), group)
+    seeds = [reports[place] for place in group]
+    whole = mean(seeds, name)
+    each = [verdict for report in seeds if (verdict := _verdict(report, *bounds))]
+    return Run(whole, _verdict(whole, *bounds), group, tuple(each) if len(each) == len(seeds) else ())
 
 
 def _check(reports: Sequence[Report]) -> None:
     if not reports:
         raise UserError("there is no report to show; name at least one report.json")
-    first, names = reports[0], set[str]()
     for report in reports:
-        if report.name in names:
-            raise UserError(
-                f"two reports are called {plain(report.name, 60)!r}; evaluate one again with another --name"
-            )
-        names.add(report.name)
-        require_comparable(report, first)
+        require_comparable(report, reports[0])
 
 
 def _verdict(report: Report, clean: Report | None, compromised: Report | None) -> Verdict | None:

@@ -1,32 +1,32 @@
-"""The static site: one page that opens from disk without a network, and its figures as files."""
+"""The static site: a summary and a page a method that open from disk without a network, and their figures as files."""
 
-import base64
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from salmubench.atomic import replacing, write_text
 from salmubench.dataset.schema import SENSITIVE_SPLITS
 from salmubench.dataset.store import Benchmark, load_benchmark
 from salmubench.errors import UserError
 from salmubench.evaluation.outcomes import read_outcomes
-from salmubench.evaluation.report import Report, Verdict, read_report
-from salmubench.reports import style
+from salmubench.evaluation.report import Report
+from salmubench.reports import pages, style
+from salmubench.reports.budgets import budgets
 from salmubench.reports.cosines import PANELS, Cosines, cosines
+from salmubench.reports.examples import examples
+from salmubench.reports.fields import fields_figure
 from salmubench.reports.leak import find_leak, leak_figure
-from salmubench.reports.markdown import markdown
 from salmubench.reports.persona import persona_figure
 from salmubench.reports.pipeline import pipeline_figure
 from salmubench.reports.plane import plane
 from salmubench.reports.profile import profile
+from salmubench.reports.publish import Site
+from salmubench.reports.ranks import Ranks, curve_figure, ranks_figure
 from salmubench.reports.redact import Redactor, plain
-from salmubench.reports.results import LABELS, MEANING, Column, Results, Run, arrange, number, share, short
+from salmubench.reports.relearning import relearning
+from salmubench.reports.results import Results, Run, arrange
+from salmubench.reports.sources import Sources, read_sources
 from salmubench.reports.splits import splits_figure
 from salmubench.reports.style import Figure, Omission
 
@@ -35,17 +35,17 @@ PICTURED = (
     ("persona", "One persona: a name, eight facts, many pictures"),
     ("pipeline", "Five stages from a face to a sensitive pair"),
 )
-ASIDE = 12
-"""So many verdict cards stand open; the rest unfold."""
 
 
 def build_site(reports: Sequence[Path], out: Path, *, data: Path | None = None, show_values: bool = False) -> Path:
-    """Writes the page and its figures. The same reports give the same bytes.
+    """Writes the pages and their figures. The same reports give the same bytes.
 
     Args:
         reports: ``report.json`` files; those named ``clean`` and ``compromised`` are the bounds. Sidecars beside them
-            are used where they are there.
-        out: folder of the site; ``index.html``, ``table.md``, ``figures/*.svg`` and ``*.png`` are replaced.
+            are used where they are there. Also folders of a run, a sweep or a demo, and ``attack.json`` files.
+        out: folder of the site: ``index.html``, ``methods/*.html``, ``table.md``, ``.tex`` and ``.csv``,
+            ``figures/*.svg`` and ``*.png``, and last ``site.json``, the list of them. What an earlier list names and
+            this site has no more is removed.
         data: the data set folder of the reports, for the figures that show pictures.
         show_values: leave sensitive values readable instead of masking them.
 
@@ -55,16 +55,53 @@ def build_site(reports: Sequence[Path], out: Path, *, data: Path | None = None, 
     Raises:
         UserError: a report or the data set cannot be read, or they do not belong together.
     """
-    loaded = [read_report(Path(path)) for path in reports]
-    results = arrange(loaded)
-    paths = {report.name: Path(path) for report, path in zip(loaded, reports, strict=True)}
-    benchmark = _benchmark(data, loaded[0]) if data is not None else None
-    figures = _figures(results, paths, benchmark, show_values)
-    drawn = {figure.name: _publish(figure, out / "figures") for figure in figures if isinstance(figure, Figure)}
-    page = _render(results, figures, drawn, benchmark, show_values)
-    write_text(out / "table.md", markdown(loaded))
-    write_text(out / "index.html", page)
-    return out / "index.html"
+    sources = read_sources(reports)
+    results = arrange(sources.reports)
+    benchmark = _benchmark(data, sources.reports[0]) if data is not None else None
+    rows = _Rows(sources, results)
+    figures = _figures(sources, results, rows, benchmark, show_values)
+    site = Site(out)
+    drawn = {figure.name: _publish(figure, site, "figures/") for figure in figures if isinstance(figure, Figure)}
+    _method_pages(site, sources, results, rows, benchmark, show_values)
+    texts = pages.exports(results, sources.reports)
+    for name, text in texts.items():
+        site.write(name, text)
+    index = site.write("index.html", pages.summary(results, figures, drawn, texts, benchmark, show_values))
+    site.close()
+    return index
+
+
+class _Rows:
+    """The per-row outcomes of each line of the table; those of several seeds joined."""
+
+    def __init__(self, sources: Sources, results: Results) -> None:
+        self.paths = {run.report.name: [sources.paths[place] for place in run.places] for run in results.everything}
+
+    def read(self, run: Run | None, metric: str) -> dict[str, list[object]] | None:
+        """A metric's rows, a list a column; None where a sidecar is missing."""
+        if run is None:
+            return None
+        parts = [read_outcomes(path, metric) for path in self.paths[run.report.name]]
+        if not parts or any(part is None for part in parts):
+            return None
+        return {name: [cell for part in parts if part for cell in part[name]] for name in parts[0] or {}}
+
+    def cosines(self, results: Results, method: Run | None = None) -> dict[str, Cosines]:
+        """The cosines of each set whose rows both bounds, and the method, have."""
+        panels = {}
+        for metric in PANELS:
+            found = [
+                self.read(run, metric) for run in (results.clean, results.compromised, *((method,) if method else ()))
+            ]
+            if all(found):
+                panels[metric] = Cosines(*(np.asarray(each["value"], dtype=np.float64) for each in found if each))
+        return panels
+
+    def ranks(self, run: Run | None) -> Ranks | None:
+        """Rank of the true caption for each picture of the forget set."""
+        found = self.read(run, "RetFail")
+        told = [rank for rank in (found or {}).get("rank", ()) if isinstance(rank, int) and rank >= 1]
+        return np.asarray(told, dtype=np.int64) if told else None
 
 
 def _benchmark(data: Path, report: Report) -> Benchmark:
@@ -79,18 +116,28 @@ def _benchmark(data: Path, report: Report) -> Benchmark:
 
 
 def _figures(
-    results: Results, paths: Mapping[str, Path], benchmark: Benchmark | None, show_values: bool
+    sources: Sources, results: Results, rows: _Rows, benchmark: Benchmark | None, show_values: bool
 ) -> list[Figure | Omission]:
-    """All figures in the page's order."""
-    sets = results.everything[0].report.provenance.sets
-    told = [plane(results), profile(results), cosines(_cosines(results, paths))]
+    """All figures of the summary."""
+    sets = sources.reports[0].provenance.sets
+    told = [
+        plane(results),
+        budgets(results),
+        profile(results),
+        fields_figure(results),
+        ranks_figure([(_title(results, run), _colour(results, run), ranks) for run in results.everything
+                      if (ranks := rows.ranks(run)) is not None]),
+        cosines(rows.cosines(results)),
+        relearning(sources.curves, results.compromised.value("RetFail") if results.compromised else None),
+    ]  # fmt: skip
     if benchmark is None:
         reason = "It shows pictures of the data set; name its folder with --data."
         leak, persona, pipeline = (Omission(name, title, reason) for name, title in PICTURED)
         return [leak, *told, splits_figure(sets, {}), persona, pipeline]
     redactor = Redactor(benchmark, show_values=show_values)
-    rows = [read_outcomes(paths[bound], "RetFail") if bound in paths else None for bound in ("compromised", "clean")]
-    found = find_leak(benchmark, rows[0], rows[1], redactor)
+    found = find_leak(
+        benchmark, rows.read(results.compromised, "RetFail"), rows.read(results.clean, "RetFail"), redactor
+    )
     sizes = {**sets, **{name: len(pairs) for name, pairs in benchmark.sets.items()}}
     return [
         leak_figure(benchmark, found, redactor),
@@ -101,14 +148,17 @@ def _figures(
     ]
 
 
-def _cosines(results: Results, paths: Mapping[str, Path]) -> dict[str, Cosines]:
-    panels = {}
-    if results.clean and results.compromised:
-        for metric in PANELS:
-            rows = [read_outcomes(paths[bound], metric) for bound in ("clean", "compromised")]
-            if rows[0] and rows[1]:
-                panels[metric] = Cosines(*(np.asarray(each["value"], dtype=np.float64) for each in rows if each))
-    return panels
+def _title(results: Results, run: Run) -> str:
+    return run.label.capitalize() if run in results.bounds else run.label
+
+
+def _colour(results: Results, run: Run) -> str:
+    """A bound's own colour, else the verdict's."""
+    if run is results.clean:
+        return style.CLEAN
+    if run is results.compromised:
+        return style.COMPROMISED
+    return style.VERDICTS[run.verdict.label][0] if run.verdict else style.UNJUDGED[0]
 
 
 def _people(benchmark: Benchmark) -> dict[str, int]:
@@ -117,142 +167,40 @@ def _people(benchmark: Benchmark) -> dict[str, int]:
     return {"halved": len(half), "whole": len(forget - half), "held_out": len(out)}
 
 
-def _publish(figure: Figure, folder: Path) -> Markup:
+def _method_pages(
+    site: Site, sources: Sources, results: Results, rows: _Rows, benchmark: Benchmark | None, show_values: bool
+) -> None:
+    redactor = Redactor(benchmark, show_values=show_values) if benchmark else None
+    bounds = {name: (colour, ranks) for name, run, colour in (("Clean", results.clean, style.CLEAN),
+              ("Compromised", results.compromised, style.COMPROMISED))
+              if (ranks := rows.ranks(run)) is not None}  # fmt: skip
+    for run in results.runs:
+        stem = pages.slugs(results)[run.report.name]
+        ranks = rows.ranks(run)
+        panels = rows.cosines(results, run)
+        own = "It needs this run's outcomes file beside its report, and those of both bounds."
+        figures = [
+            curve_figure({**bounds, run.label: (style.INK, ranks)} if ranks is not None else {}),
+            cosines(panels, run.label) if panels else Omission("cosines", "Where its cosines went", own),
+        ]
+        drawn = {
+            figure.name: _publish(figure, site, f"figures/{stem}-") for figure in figures if isinstance(figure, Figure)
+        }
+        told = rows.read(run, "RetFail") if benchmark else None
+        leaks = examples(benchmark, told, redactor) if benchmark and redactor and told else None
+        members = [sources.reports[place] for place in run.places]
+        site.write(f"methods/{stem}.html", pages.method_page(results, run, members, figures, drawn, leaks, show_values))
+
+
+def _publish(figure: Figure, site: Site, prefix: str) -> Markup:
     """Writes a figure's files and returns it for the page, in the wide and the narrow drawing."""
-    with style.style(figure.name):
+    salt = f"{prefix}{figure.name}"
+    with style.style(salt):
         canvas = figure.draw(style.WIDE)
         svg, png = style.to_svg(canvas, alt=figure.alt, title=figure.title), style.to_png(canvas)
-    with style.style(f"{figure.name}-narrow"):
+    with style.style(f"{salt}-narrow"):
         narrow = style.to_svg(figure.draw(style.NARROW), alt=figure.alt, title=figure.title)
-    write_text(folder / f"{figure.name}.svg", svg)
-    with replacing(folder / f"{figure.name}.png") as temporary:
-        temporary.write_bytes(png)
+    site.write(f"{salt}.svg", svg)
+    site.write(f"{salt}.png", png)
     both = zip(("wide", "narrow"), (svg, narrow), strict=True)  # matplotlib and ``inline`` escape what they write
     return Markup("".join(f'<div class="{kind}">{style.inline(each, figure.alt)}</div>' for kind, each in both))
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number of the table: shade is per cent of full colour, kind says which (``leak``, ``damage`` or none)."""
-
-    value: float | None
-    text: str
-    interval: str
-    best: bool
-    kind: str
-    shade: int
-    title: str
-
-
-def _cell(results: Results, run: Run, column: Column, best: set[str]) -> Cell:
-    entry = run.entry(column.key)
-    if entry is None:
-        skipped = run.report.metrics.get(column.key)
-        return Cell(None, "–", "", False, "", 0, skipped.reason or "not measured" if skipped else "not measured")
-    is_bound = run in results.bounds
-    score = None if is_bound else results.score(run, column)
-    kind, away = "", 0.0
-    if score is not None and score < 1:
-        kind, away = ("leak" if column.efficacy else "damage"), 1 - score
-    elif score is not None and column.efficacy:
-        kind, away = "damage", score - 1
-    shade = round(100 * min(1.0, away))
-    if shade < 3:
-        kind, shade = "", 0
-    words = {
-        "leak": f"{shade} % of the leak is left",
-        "damage": "over-corrected: below Clean" if column.efficacy else f"{shade} % of it lost",
-        "": "",
-    }[kind]
-    interval = f"[{', '.join(map(short, entry.interval))}]" if entry.interval else ""
-    return Cell(entry.value, number(entry.value), interval, run.report.name in best, kind, shade, words)
-
-
-def _render(
-    results: Results,
-    figures: Sequence[Figure | Omission],
-    drawn: Mapping[str, Markup],
-    benchmark: Benchmark | None,
-    show_values: bool,
-) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("salmubench.reports", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "share": share, "plain": plain}
-    columns = [*results.efficacy, *results.utility]
-    best = {column.key: results.best(column) for column in columns}
-    rows = [(run, [_cell(results, run, column, best[column.key]) for column in columns]) for run in results.everything]
-    script = (environment.loader.get_source(environment, "page.js")[0]).strip() if environment.loader else ""
-    cards = sorted(
-        (run for run in results.runs if run.verdict),
-        key=lambda run: LABELS.index(run.verdict.label if run.verdict else ""),
-    )
-    return environment.get_template("page.html").render(
-        results=results,
-        headline=headline_of(results),
-        facts=_facts(results, benchmark),
-        labels=[(label, MEANING[label], sum(_is(label, run.verdict) for run in cards)) for label in LABELS],
-        cards=cards,
-        aside=ASIDE,
-        rows=rows,
-        figures={figure.name: figure for figure in figures},
-        drawn=drawn,
-        light=style.LIGHT,
-        dark=style.DARK,
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        show_values=show_values,
-    )
-
-
-def _is(label: str, verdict: Verdict | None) -> bool:
-    """Whether a run has this failure mode, be it the one that names it or another; or none at all."""
-    return verdict is not None and (label in verdict.failure_modes or label == verdict.label)
-
-
-def headline_of(results: Results) -> str:
-    """What came out, in one line."""
-    count = len(results.runs)
-    labels = [run.verdict.label for run in results.runs if run.verdict]
-    if not count:
-        return "What a model knows that it should not"
-    if not labels:
-        return f"{count} unlearning run{'s' * (count > 1)}, not judged yet"
-    good = labels.count("forgets")
-    if count == 1:
-        return "The run forgets and keeps the rest" if good else f"The run is {labels[0]}"
-    return f"{good or 'None'} of {count} runs forget{'s' * (good < 2)} and keep{'s' * (good < 2)} the rest"
-
-
-def _facts(results: Results, benchmark: Benchmark | None) -> list[tuple[str, str]]:
-    """What this run is, as label and value."""
-    records = [run.report.provenance for run in results.everything]
-    sets = records[0].sets
-
-    def each(values: Sequence[Any]) -> str:
-        return (
-            ", ".join(dict.fromkeys(plain(str(value), 60) for value in values if value is not None)) or "not recorded"
-        )
-
-    if benchmark is not None:
-        sets = {name: len(pairs) for name, pairs in benchmark.sets.items()}
-    sensitive = sum(sets.get(name, 0) for name in SENSITIVE_SPLITS)
-    facts = [
-        ("Architecture", each([record.architecture for record in records])),
-        ("Sensitive pairs", f"{sensitive:,}" if sensitive else "not recorded"),
-        ("Pairs to forget", f"{sets['forget']:,}" if "forget" in sets else "not recorded"),
-        ("Halves cut by", each([record.association_split for record in records])),
-        ("Data revision", each([record.data_revision.removeprefix("sha256:")[:12] for record in records])),
-        ("Precision, device", each([f"{record.precision}, {record.device}" for record in records])),
-        ("Seed", each([record.seed for record in records])),
-    ]
-    if benchmark is not None:
-        facts.insert(1, ("People", f"{len(benchmark.identities):,}"))
-    limits = [record.limit for record in records]
-    if any(limits):
-        facts.append(("Measured on a sample of", each(limits)))
-    return facts

@@ -44,11 +44,21 @@ def table(reports: Sequence[Report]) -> Table:
     for place, run in enumerate(results.everything):
         is_bound = place < len(results.bounds)
         method = Text("\n".join(textwrap.wrap(run.label, 20)), style="bold" if is_bound else "")
+        if run.seeds > 1:
+            method.append(f"\nmean of {run.seeds} seeds")
         if run.verdict and not is_bound:
             method.append(f"\n{run.verdict.label}", style=COLOURS[run.verdict.label])
         cells = [_cell(results, run, column, is_bound) for column in results.columns]
         grid.add_row(method, *cells, end_section=place == len(results.bounds) - 1)
     return grid
+
+
+def verdicts(reports: Sequence[Report]) -> Iterator[Text]:
+    """What each judged report's verdict says, a paragraph each."""
+    for report in reports:
+        if report.verdict:
+            label = Text(report.verdict.label, style=COLOURS[report.verdict.label])
+            yield Text.assemble(plain(report.name, 60), " ", label, f": {plain(report.verdict.words, 300)}")
 
 
 def details(report: Report) -> Table:
