@@ -14,6 +14,7 @@ from salmubench.progress import Progress
 from salmubench.unlearning.batches import Pairs, load_pairs
 from salmubench.unlearning.data import SETS, ForgetRetain, Rows
 from salmubench.unlearning.method import Features, Method, Need, Step, trained_weights
+from salmubench.unlearning.pixels import PixelCache
 from salmubench.unlearning.plan import Plan
 from salmubench.unlearning.split import WHOLE, Split
 
@@ -50,8 +51,9 @@ class FeatureSource:
         encoder: the original, in eval mode; its features are computed here, so call this before the first step.
         steps: how many of the plan's steps can be asked for; what no other step sees is not read.
         scratch: folder for the pixels' unlinked file.
-        split: how steps are divided among processes and forward passes.
         progress: shows decoding and the original's encoding.
+        split: how steps are divided among processes and forward passes.
+        cache: where decoded pictures are kept for the next run, if anywhere.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class FeatureSource:
         scratch: Path,
         progress: Progress,
         split: Split = WHOLE,
+        cache: PixelCache | None = None,
     ) -> None:
         self.plan, self.split = plan, split
         self.looked: list[int] = []
@@ -75,7 +78,9 @@ class FeatureSource:
             if any(_set_of(need) == name for need in needs):
                 rows, _ = plan.consumed(name, range(steps))
                 with split.one_first(), progress(f"decoding {name} pictures", len(rows)) as advance:
-                    self.pairs[name] = load_pairs(data, name, rows, encoder, scratch=scratch, advance=advance)
+                    self.pairs[name] = load_pairs(
+                        data, name, rows, encoder, scratch=scratch, cache=cache, advance=advance
+                    )
         self._texts = {name: pairs.tokens for name, pairs in self.pairs.items()}
         if "generic" in needs or "generic_original" in needs:
             self._texts["generic"] = encoder.tokenizer(data.generic_captions(self.pairs["forget"].rows))

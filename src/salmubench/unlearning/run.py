@@ -33,6 +33,7 @@ from salmubench.seeds import derive
 from salmubench.unlearning.data import ForgetRetain
 from salmubench.unlearning.features import FeatureSource
 from salmubench.unlearning.method import Method, MethodEntry, methods, trained_weights
+from salmubench.unlearning.pixels import PixelCache
 from salmubench.unlearning.plan import make_plan
 from salmubench.unlearning.record import Settings, is_finished, peak_memory_mb, write_record, write_rows
 from salmubench.unlearning.scope import Scope
@@ -205,6 +206,7 @@ def unlearn(
     precision: str = "fp32",
     chunks: int = 1,
     compiled: bool = False,
+    cache: bool = True,
     checkpoint_seconds: float = 120,
     tracker: str | None = None,
     progress: Progress = silent,
@@ -235,6 +237,7 @@ def unlearn(
         chunks: forward passes that a step is cut into, so that it takes less memory: the loss stays that of the whole
             batch, each part is encoded twice.
         compiled: whether ``torch.compile`` compiles the model first.
+        cache: whether decoded pictures are kept for the next run (``SALMUBENCH_CACHE``, 10 GB at most).
         checkpoint_seconds: how often the training state is saved; changes no result.
         tracker: where loss and learning rate are shown live: ``tensorboard`` (the default where it is installed),
             ``wandb``, ``trackio``, ``mlflow``, or ``none``; changes no result.
@@ -276,9 +279,11 @@ def unlearn(
             trained.choose(encoder.model)
             with accelerator.autocast():
                 steps = len(plan) if built.trains else plan.first_pass
+                kept = PixelCache() if cache else None
                 source = FeatureSource(
-                    pairs, plan, built.needs, encoder, steps=steps, scratch=out, progress=progress, split=split
-                )
+                    pairs, plan, built.needs, encoder, steps=steps, scratch=out, progress=progress, split=split,
+                    cache=kept,
+                )  # fmt: skip
                 source.start(built, encoder.model, progress)
             with trained.adapters(encoder.model, seed):
                 loop = Loop(built, settings, encoder.model, source, accelerator, out)

@@ -97,8 +97,8 @@ class Split:
             parts.append((*image.float().split(counts[0]), *text.float().split(counts[1])))
         found = [torch.cat(column) for column in zip(*parts, strict=True)]
         if self.processes > 1:
-            whole: Tensor = _Gather.apply(torch.cat(found, dim=1), self, size)  # type: ignore[no-untyped-call]
-            found = list(whole.split(found[0].shape[1], dim=1))
+            whole: Tensor = _Gather.apply(torch.cat(found, dim=1), self, size)
+            found = list(whole.tensor_split(len(found), dim=1))
         texts_found = dict(zip(captions, found[len(pictures) :], strict=True))
         return dict(zip(pictures, found, strict=False)), texts_found, scale.float()
 
