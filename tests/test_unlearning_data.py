@@ -15,9 +15,9 @@ from salmubench.dataset.store import write_split
 from salmubench.encoders.checkpoint import load_encoder
 from salmubench.errors import UserError
 from salmubench.progress import silent
-from salmubench.unlearning.batches import PixelTransform
 from salmubench.unlearning.data import ForgetRetain
 from salmubench.unlearning.features import FeatureSource
+from salmubench.unlearning.pixels import PixelTransform
 from salmubench.unlearning.plan import make_plan
 from salmubench.unlearning.run import unlearn
 from unlearning_world import FORGET, SHARDS, SMALL, SYNTHETIC, picture, products, rows
@@ -111,7 +111,7 @@ def test_pixels_are_what_evaluation_sees(folder: Path, model: Path) -> None:
     pair = next(ForgetRetain(folder).read("forget", np.array([5])))
     expected = encoder.preprocess(decode_picture(pair.image, pair.where))
     found = transform.normalise(torch.from_numpy(transform.pixels(pair).copy())[None])[0]
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert torch.equal(found, expected)
 
 
 def test_features_are_the_encoders_and_the_original_is_cached(folder: Path, model: Path, tmp_path: Path) -> None:

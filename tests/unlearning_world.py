@@ -40,16 +40,16 @@ def rows(split: str, count: int) -> Iterator[Row]:
                   f"{split}_{number:03d}.jpg")  # fmt: skip
 
 
-def write_data(root: Path) -> Path:
+def write_data(root: Path, forget: int = FORGET, synthetic: int = SYNTHETIC) -> Path:
     """The part of a data set folder that unlearning may see, and two holdouts."""
-    write_split(root / "salmubench", "forget", rows("forget", FORGET), rows_per_file=15)
+    write_split(root / "salmubench", "forget", rows("forget", forget), rows_per_file=15)
     for split in ("holdout_association", "holdout_identity"):
         write_split(root / "salmubench", split, rows(split, 5))
     for part in ("salmubench", "salmu"):
-        write_split(root / part, "retain_synth", rows("retain_synth", SYNTHETIC))
+        write_split(root / part, "retain_synth", rows("retain_synth", synthetic))
     write_json(
         root / "salmubench" / GENERIC_CAPTIONS_FILE,
-        {f"forget_{number:03d}.jpg": f"a person, number {number}" for number in range(FORGET)},
+        {f"forget_{number:03d}.jpg": f"a person, number {number}" for number in range(forget)},
     )
     write_shards(
         root / "retain_real",

@@ -127,6 +127,11 @@ def unlearn(
     arch: Arch = None,
     device: Device = None,
     precision: Annotated[str, typer.Option(help="fp32 or bf16 (autocast).")] = "fp32",
+    chunks: Annotated[
+        int, typer.Option(help="Forward passes that a step is cut into: less memory, the same loss and gradient.")
+    ] = 1,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the model first (torch.compile).")] = False,
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep decoded pictures for the next run.")] = True,
 ) -> None:
     """Run one unlearning method from Compromised. It sees forget and retain data only."""
     from salmubench.options import split_settings
@@ -148,6 +153,9 @@ def unlearn(
         arch=arch,
         device=device,
         precision=precision,
+        chunks=chunks,
+        compiled=compiled,
+        cache=cache,
         progress=bars,
     )
     typer.echo(f"The unlearned model: {out}")

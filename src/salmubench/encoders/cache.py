@@ -18,6 +18,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +33,9 @@ KEY_BYTES = 16
 DEFAULT_GIGABYTES = 5.0
 """About ten times the official evaluation with ViT-B/16 and ImageNet-1k: 240,000 inputs of 512 numbers are 0.5 GB."""
 SEGMENT_INPUTS = 1024
+SEGMENT_BYTES = 1 << 25
 SEGMENT_SECONDS = 30.0
-"""A segment is written after so many inputs or seconds: that is all that a killed run loses."""
+"""A segment is written after so many inputs, bytes or seconds: that is all that a killed run loses."""
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "pillow", "numpy")
 """Another version of these may round, resize, decode or cut a caption otherwise."""
 
@@ -57,22 +59,22 @@ def cache_folder() -> Path:
         return Path(tempfile.gettempdir()) / "salmubench"
 
 
-class EmbeddingCache:
-    """The shelves of all models.
+class Cache:
+    """Shelves of one kind.
 
     Args:
-        folder: by default ``cache_folder()``.
+        folder: where they lie; need not be there.
         gigabytes: what all may take together; the least recently used segments go first.
     """
 
-    def __init__(self, folder: str | Path | None = None, *, gigabytes: float = DEFAULT_GIGABYTES) -> None:
-        self.folder = (cache_folder() if folder is None else Path(folder)) / "embeddings"
+    def __init__(self, folder: Path, gigabytes: float) -> None:
+        self.folder = folder
         self.bytes = int(gigabytes * 1e9)
         self.works = True
 
-    def shelf(self, encoder: Encoder, tower: Tower, batch_size: int) -> "Shelf":
-        """The embeddings of one model's tower. Use it in a ``with``: its end writes what is left."""
-        return Shelf(self, self.folder / shelf_name(encoder, tower, batch_size), encoder.dimension)
+    def open(self, name: str, value: np.dtype[Any]) -> "Shelf":
+        """The shelf ``name`` of arrays of type ``value``. Use it in a ``with``: its end writes what is left."""
+        return Shelf(self, self.folder / name, value)
 
     def write(self, path: Path, content: bytes) -> None:
         """Writes a segment and makes room for it; a disk that takes none ends the writing with a note."""
@@ -84,7 +86,7 @@ class EmbeddingCache:
             self._trim()
         except (UserError, RunError, OSError) as error:
             self.works = False
-            log.warning("Note: embeddings are not kept for the next run (%s)", error)
+            log.warning("Note: %s are not kept for the next run (%s)", self.folder.name, error)
 
     def _trim(self) -> None:
         found = []
@@ -100,6 +102,22 @@ class EmbeddingCache:
                 return
             path.unlink(missing_ok=True)
             total -= size
+
+
+class EmbeddingCache(Cache):
+    """The shelves of all models, one for each model and tower.
+
+    Args:
+        folder: by default ``cache_folder()``.
+        gigabytes: what all may take together.
+    """
+
+    def __init__(self, folder: str | Path | None = None, *, gigabytes: float = DEFAULT_GIGABYTES) -> None:
+        super().__init__((cache_folder() if folder is None else Path(folder)) / "embeddings", gigabytes)
+
+    def shelf(self, encoder: Encoder, tower: Tower, batch_size: int) -> "Shelf":
+        """The embeddings of one model's tower."""
+        return self.open(shelf_name(encoder, tower, batch_size), np.dtype(("<f4", (encoder.dimension,))))
 
 
 def shelf_name(encoder: Encoder, tower: Tower, batch_size: int) -> str:
@@ -123,22 +141,22 @@ def shelf_name(encoder: Encoder, tower: Tower, batch_size: int) -> str:
 
 
 class Shelf:
-    """Embeddings of one model's tower by content key. ``get`` and ``put`` may come from two threads.
+    """Arrays by content key: embeddings of one model's tower. ``get`` and ``put`` may come from two threads.
 
     Args:
         cache: writes the segments.
         folder: where they lie; need not be there.
-        dimension: length d of an embedding.
+        value: type of an array, shape included.
     """
 
-    def __init__(self, cache: EmbeddingCache, folder: Path, dimension: int) -> None:
+    def __init__(self, cache: Cache, folder: Path, value: np.dtype[Any]) -> None:
         self.cache, self.folder = cache, folder
-        self.layout = np.dtype([("key", f"V{KEY_BYTES}"), ("vector", "<f4", (dimension,))])
+        self.layout = np.dtype([("key", f"V{KEY_BYTES}"), ("vector", value)])
         self.paths: list[Path] = []
         self.segments: list[NDArray[np.void]] = []
         self.place: dict[bytes, tuple[int, int]] = {}
         self.used: set[int] = set()
-        self.new: list[tuple[bytes, NDArray[np.float32]]] = []
+        self.new: list[tuple[bytes, NDArray[Any]]] = []
         self.written = time.monotonic()
         with suppress(OSError):  # not ours to look into
             for path in sorted(folder.glob("*.npy")):
@@ -164,8 +182,8 @@ class Shelf:
         self.paths.append(path)
         self.segments.append(segment)
 
-    def get(self, key: bytes) -> NDArray[np.float32] | None:
-        """The embedding, (d,), or None."""
+    def get(self, key: bytes) -> NDArray[Any] | None:
+        """The array, or None."""
         found = self.place.get(key)
         if found is None:
             return None
@@ -174,13 +192,14 @@ class Shelf:
             self.used.add(number)
             with suppress(OSError):  # gone by now, or not ours to touch
                 os.utime(self.paths[number])
-        vector: NDArray[np.float32] = self.segments[number]["vector"][row]
+        vector: NDArray[Any] = self.segments[number]["vector"][row]
         return vector
 
-    def put(self, keys: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
-        """Keeps new embeddings, (n, d)."""
+    def put(self, keys: Sequence[bytes], vectors: NDArray[Any]) -> None:
+        """Keeps new arrays, (n, ...)."""
         self.new += zip(keys, vectors, strict=True)
-        if len(self.new) >= SEGMENT_INPUTS or time.monotonic() - self.written > SEGMENT_SECONDS:
+        full = len(self.new) >= SEGMENT_INPUTS or len(self.new) * self.layout.itemsize >= SEGMENT_BYTES
+        if full or time.monotonic() - self.written > SEGMENT_SECONDS:
             self.flush()
 
     def flush(self) -> None:

@@ -1,66 +1,21 @@
 """Pictures decoded once and captions tokenised once; each step only gathers and normalises."""
 
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms import Normalize, ToTensor
 
-from salmubench.dataset.pictures import decode_picture
-from salmubench.encoders.encoder import Encoder
-from salmubench.jobs import cores
+from salmubench.encoders.encoder import Encoder, batched
 from salmubench.progress import Advance
-from salmubench.unlearning.data import ForgetRetain, Pair, Rows
+from salmubench.unlearning.data import ForgetRetain, Rows
+from salmubench.unlearning.pixels import PixelCache, PixelTransform, decoding
 
 DECODE_CHUNK = 256
 """Encoded pictures held at a time while decoding."""
-
-
-@dataclass(frozen=True)
-class PixelTransform:
-    """A model's evaluation preprocessing, cut where pixels become floats.
-
-    Attributes:
-        resize: an RGB picture to one of the model's input size (deterministic; no augmentation).
-        mean: of each channel, shape (3,).
-        std: of each channel, shape (3,).
-    """
-
-    resize: Callable[[Image.Image], Image.Image]
-    mean: Tensor
-    std: Tensor
-
-    @classmethod
-    def of(cls, preprocess: Any) -> "PixelTransform":
-        """Splits ``Encoder.preprocess``, open_clip's ``Compose([resize, crop, ..., to tensor, normalise])``."""
-        steps = list(preprocess.transforms)
-        cut = next(number for number, step in enumerate(steps) if isinstance(step, ToTensor))
-        normalize = next(step for step in steps[cut:] if isinstance(step, Normalize))
-
-        def resize(picture: Image.Image) -> Image.Image:
-            for step in steps[:cut]:
-                picture = step(picture)
-            return picture
-
-        return cls(resize, torch.as_tensor(normalize.mean).float(), torch.as_tensor(normalize.std).float())
-
-    def pixels(self, pair: Pair) -> NDArray[np.uint8]:
-        """A pair's picture at the model's input size, shape (h, w, 3)."""
-        return np.asarray(self.resize(decode_picture(pair.image, pair.where)), dtype=np.uint8)
-
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 pixels, shape (b, h, w, 3), to the model's input, shape (b, 3, h, w), float32."""
-        mean, std = (value.to(pixels.device)[:, None, None] for value in (self.mean, self.std))
-        return (pixels.permute(0, 3, 1, 2).float().div_(255) - mean) / std
 
 
 @dataclass(frozen=True)
@@ -91,7 +46,14 @@ class Pairs:
 
 
 def load_pairs(
-    data: ForgetRetain, name: str, rows: Rows, encoder: Encoder, *, scratch: Path, advance: Advance
+    data: ForgetRetain,
+    name: str,
+    rows: Rows,
+    encoder: Encoder,
+    *,
+    scratch: Path,
+    cache: PixelCache | None,
+    advance: Advance,
 ) -> Pairs:
     """Reads, decodes and tokenises pairs of one set.
 
@@ -101,32 +63,23 @@ def load_pairs(
         rows: which pairs, ascending and distinct, shape (n,).
         encoder: whose preprocessing and tokenizer to use.
         scratch: folder for the pixels' unlinked file.
+        cache: of pixels, if any.
         advance: told how many pairs are done.
 
     Raises:
         UserError: a picture cannot be decoded; the message names file and row.
     """
     transform = PixelTransform.of(encoder.preprocess)
-    pixels: NDArray[np.uint8] | None = None
+    pixels = _scratch_array(scratch, (len(rows), *transform.shape))
     names: list[str] = []
     texts: list[str] = []
-    with ThreadPoolExecutor(max_workers=min(16, cores())) as pool:
-        for chunk in _chunks(data.read(name, rows)):
-            decoded = np.stack(list(pool.map(transform.pixels, chunk)))
-            if pixels is None:
-                pixels = _scratch_array(scratch, (len(rows), *decoded.shape[1:]))
-            pixels[len(names) : len(names) + len(chunk)] = decoded
+    with decoding(encoder, transform, cache) as decoded:
+        for chunk in batched(data.read(name, rows), DECODE_CHUNK):
+            pixels[len(names) : len(names) + len(chunk)] = decoded(chunk)
             names += [pair.file_name for pair in chunk]
             texts += [pair.text for pair in chunk]
             advance(len(chunk))
-    if pixels is None:
-        raise ValueError(f"no rows of {name} were asked for")
     return Pairs(rows, tuple(names), pixels, encoder.tokenizer(texts), transform)
-
-
-def _chunks(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
-    while chunk := list(islice(pairs, DECODE_CHUNK)):
-        yield chunk
 
 
 def _scratch_array(folder: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -14,7 +14,9 @@ from salmubench.progress import Progress
 from salmubench.unlearning.batches import Pairs, load_pairs
 from salmubench.unlearning.data import SETS, ForgetRetain, Rows
 from salmubench.unlearning.method import Features, Method, Need, Step, trained_weights
+from salmubench.unlearning.pixels import PixelCache
 from salmubench.unlearning.plan import Plan
+from salmubench.unlearning.split import WHOLE, Split
 
 ORIGINAL_BATCH = 128
 """Pairs a forward pass of the frozen original."""
@@ -27,8 +29,8 @@ class Inputs:
     Attributes:
         step: number of the step.
         positions: set -> where its batch lies in the set's ``Pairs``.
-        pictures: set -> pictures, shape (b, 3, h, w).
-        captions: need -> tokens, shape (b, context).
+        pictures: set -> this process's share of the pictures, shape (s, 3, h, w); s = b with one process.
+        captions: need -> its share of the tokens, shape (s, context).
         permutation: shape (b,).
     """
 
@@ -50,6 +52,8 @@ class FeatureSource:
         steps: how many of the plan's steps can be asked for; what no other step sees is not read.
         scratch: folder for the pixels' unlinked file.
         progress: shows decoding and the original's encoding.
+        split: how steps are divided among processes and forward passes.
+        cache: where decoded pictures are kept for the next run, if anywhere.
     """
 
     def __init__(
@@ -62,8 +66,10 @@ class FeatureSource:
         steps: int,
         scratch: Path,
         progress: Progress,
+        split: Split = WHOLE,
+        cache: PixelCache | None = None,
     ) -> None:
-        self.plan = plan
+        self.plan, self.split = plan, split
         self.looked: list[int] = []
         self.needs = tuple(needs)
         self.device = encoder.device
@@ -71,13 +77,15 @@ class FeatureSource:
         for name in SETS:
             if any(_set_of(need) == name for need in needs):
                 rows, _ = plan.consumed(name, range(steps))
-                with progress(f"decoding {name} pictures", len(rows)) as advance:
-                    self.pairs[name] = load_pairs(data, name, rows, encoder, scratch=scratch, advance=advance)
+                with split.one_first(), progress(f"decoding {name} pictures", len(rows)) as advance:
+                    self.pairs[name] = load_pairs(
+                        data, name, rows, encoder, scratch=scratch, cache=cache, advance=advance
+                    )
         self._texts = {name: pairs.tokens for name, pairs in self.pairs.items()}
         if "generic" in needs or "generic_original" in needs:
             self._texts["generic"] = encoder.tokenizer(data.generic_captions(self.pairs["forget"].rows))
         self._original: dict[str, Features] = {
-            name: _encode_original(encoder, self.pairs[_set_of(name)], tokens, name, progress)
+            name: _encode_original(encoder, self.pairs[_set_of(name)], tokens, name, split, progress)
             for name, tokens in self._texts.items()
             if f"{name}_original" in needs
         }
@@ -86,11 +94,11 @@ class FeatureSource:
         """Gathers a step's batches: no decoding, no file access beyond the memory map."""
         positions = {name: pairs.positions(self.plan.rows(name, step)) for name, pairs in self.pairs.items()}
         live = [need for need in self.needs if not need.endswith("_original")]
-        captions = {
-            need: self._texts[need][torch.from_numpy(positions[_set_of(need)])].to(self.device) for need in live
-        }
+        share = self.split.share(len(self.plan.forget[step]))
+        own = {name: places[share] for name, places in positions.items()}
+        captions = {need: self._texts[need][torch.from_numpy(own[_set_of(need)])].to(self.device) for need in live}
         pictures = {
-            name: self.pairs[name].pictures(positions[name], self.device)
+            name: self.pairs[name].pictures(own[name], self.device)
             for name in dict.fromkeys(_set_of(need) for need in live)
         }
         permutation = torch.from_numpy(self.plan.permutation(step)).to(self.device)
@@ -120,14 +128,9 @@ class FeatureSource:
         return found
 
     def encode(self, model: nn.Module, inputs: Inputs) -> Step:
-        """One forward pass through each tower, for all batches of the step together."""
-        image, text, scale, *_ = model(
-            torch.cat(list(inputs.pictures.values())), torch.cat(list(inputs.captions.values()))
-        )
-        images = dict(
-            zip(inputs.pictures, image.float().split([len(x) for x in inputs.pictures.values()]), strict=True)
-        )
-        texts = dict(zip(inputs.captions, text.float().split([len(x) for x in inputs.captions.values()]), strict=True))
+        """One forward pass through each tower for all batches of the step together, or as many as ``split`` says."""
+        size = len(inputs.permutation)
+        images, texts, scale = self.split.encode(model, inputs.pictures, inputs.captions, size)
         features: dict[Need, Features] = {}
         for need in self.needs:
             name = _set_of(need)
@@ -136,9 +139,9 @@ class FeatureSource:
                 place = torch.from_numpy(inputs.positions[name]).to(self.device)
                 features[need] = Features(original.image[place], original.text[place], original.logit_scale)
             else:
-                features[need] = Features(images[name], texts[need], scale.float())
+                features[need] = Features(images[name], texts[need], scale)
         weights = list(trained_weights(model).values())
-        return Step(features, inputs.permutation, inputs.step / len(self.plan), weights)
+        return Step(features, inputs.permutation, inputs.step / len(self.plan), weights, self.split.mean)
 
 
 def _set_of(need: str) -> str:
@@ -146,17 +149,23 @@ def _set_of(need: str) -> str:
 
 
 @torch.no_grad()
-def _encode_original(encoder: Encoder, pairs: Pairs, tokens: Tensor, name: str, progress: Progress) -> Features:
-    """The frozen original's features of every distinct pair, once: exact, since nothing is augmented."""
+def _encode_original(
+    encoder: Encoder, pairs: Pairs, tokens: Tensor, name: str, split: Split, progress: Progress
+) -> Features:
+    """The frozen original's features of every distinct pair, once: exact, since nothing is augmented.
+
+    Processes take batches in turn and add up what they have.
+    """
     count, device = len(pairs.rows), encoder.device
-    images = torch.empty(count, encoder.dimension, device=device)
-    texts = torch.empty(count, encoder.dimension, device=device)
-    scale = torch.ones((), device=device)
+    images = torch.zeros(count, encoder.dimension, device=device)
+    texts = torch.zeros(count, encoder.dimension, device=device)
+    scale = torch.zeros((), device=device)
     with progress(f"encoding the original's {name}", count) as advance:
-        for number in range(math.ceil(count / ORIGINAL_BATCH)):
+        for number in range(split.process, math.ceil(count / ORIGINAL_BATCH), split.processes):
             place = pairs.positions(pairs.rows[number * ORIGINAL_BATCH : (number + 1) * ORIGINAL_BATCH])
             captions = tokens[torch.from_numpy(place)].to(device)
-            image, text, scale, *_ = encoder.model(pairs.pictures(place, device), captions)
+            image, text, found, *_ = encoder.model(pairs.pictures(place, device), captions)
+            scale = scale if number else found.float()
             images[place[0] : place[-1] + 1], texts[place[0] : place[-1] + 1] = image.float(), text.float()
             advance(len(place))
-    return Features(images, texts, scale.float())
+    return Features(split.total(images), split.total(texts), split.total(scale))

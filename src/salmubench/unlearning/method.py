@@ -62,9 +62,10 @@ class Step:
         permutation: Tensor,
         progress: float,
         weights: Sequence[Tensor] = (),
+        reduce: Callable[[Tensor], Tensor] = lambda gradient: gradient,
     ) -> None:
         self._features = features
-        self._weights = tuple(weights)
+        self._weights, self._reduce = tuple(weights), reduce
         self.permutation = permutation
         self.progress = progress
 
@@ -73,7 +74,8 @@ class Step:
 
         It costs a backward pass; the loop's own one is still to come, so that ``loss`` may weigh its parts by it.
         """
-        return torch.autograd.grad(loss, self._weights, retain_graph=True, materialize_grads=True)
+        found = torch.autograd.grad(loss, self._weights, retain_graph=True, materialize_grads=True)
+        return tuple(self._reduce(gradient) for gradient in found)
 
     def _get(self, need: Need) -> Features:
         if need not in self._features:

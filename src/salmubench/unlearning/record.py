@@ -40,6 +40,9 @@ class Settings:
     weight_decay: float
     seed: int
     precision: str
+    chunks: int
+    processes: int
+    compiled: bool
     model_sha256: str
     data_sha256: str
 

@@ -7,15 +7,19 @@ otherwise shift them for every picture, and the damage would come from the loop 
 
 import json
 import math
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 from open_clip_train.scheduler import cosine_lr
 from torch import nn
 from torch.optim import AdamW
@@ -29,13 +33,17 @@ from salmubench.seeds import derive
 from salmubench.unlearning.data import ForgetRetain
 from salmubench.unlearning.features import FeatureSource
 from salmubench.unlearning.method import Method, MethodEntry, methods, trained_weights
+from salmubench.unlearning.pixels import PixelCache
 from salmubench.unlearning.plan import make_plan
 from salmubench.unlearning.record import Settings, is_finished, peak_memory_mb, write_record, write_rows
 from salmubench.unlearning.scope import Scope
+from salmubench.unlearning.split import Split
 from salmubench.unlearning.state import LOG_FILE, STATE_FILE, load_state, save_state, trim_log
 from salmubench.unlearning.track import choose_tracker, project, tracking
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}
+DECODING = timedelta(hours=12)
+"""How long processes wait for their machine's first one, which decodes the pictures."""
 MAX_LOGIT_SCALE = math.log(100)
 """open_clip_train's bound on the log of the logit scale, kept after each step."""
 
@@ -67,7 +75,13 @@ class Loop:
         # The fused kernel is quicker on a CPU, where most of a small model's weights are token embeddings.
         fused = accelerator.device.type in ("cpu", "cuda")
         optimizer = AdamW(groups, lr=settings.learning_rate, fused=fused)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        # Not wrapped for several processes: ``Split`` brings embeddings and gradients together.
+        self.model = accelerator.prepare_model(model, evaluation_mode=True)
+        self.optimizer = accelerator.prepare_optimizer(optimizer)
+        self.trained = list(trained_weights(self.bare).values())
+        if settings.compiled:
+            # A graph for each of the few step sizes: no graph depends on which sizes came before, as on resuming.
+            self.model.compile(dynamic=False)
         warmup = round(settings.warmup_share * self.steps)
         self.set_learning_rate: Callable[[int], float] = cosine_lr(
             self.optimizer, settings.learning_rate, warmup, self.steps
@@ -87,12 +101,13 @@ class Loop:
         Raises:
             RunError: the loss or a weight is no longer finite.
         """
-        trim_log(self.out, self.totals.step)
+        if self.accelerator.is_main_process:
+            trim_log(self.out, self.totals.step)
         sizes = [len(rows) for rows in self.source.plan.forget[: self.steps]]
         before, began = self.totals.seconds, time.perf_counter()
-        saved = began
+        saved, writes = began, self.accelerator.is_main_process
         with (
-            (self.out / LOG_FILE).open("a", buffering=1, encoding="utf-8") as log,
+            (self.out / LOG_FILE if writes else Path(os.devnull)).open("a", buffering=1, encoding="utf-8") as log,
             tracking(self.accelerator, self.settings),
             progress(f"unlearning: {self.settings.method}", sum(sizes)) as advance,
         ):
@@ -102,7 +117,7 @@ class Loop:
                 now = time.perf_counter()
                 self.totals.seconds = before + now - began
                 advance(sizes[self.totals.step - 1])
-                if now - saved >= checkpoint_seconds and self.totals.step < self.steps:
+                if writes and now - saved >= checkpoint_seconds and self.totals.step < self.steps:
                     self._require_finite_weights()
                     save_state(
                         self.out, self.settings, self.totals.step, self.totals.seconds, self.bare, self.optimizer
@@ -123,6 +138,9 @@ class Loop:
         if not loss.requires_grad:
             raise UserError(f"--scope {self.settings.scope}: {self.settings.method}'s loss depends on no weight of it")
         self.accelerator.backward(loss)
+        for weight in self.trained:
+            if weight.grad is not None:
+                self.source.split.mean(weight.grad)
         self.optimizer.step()
         self.optimizer.zero_grad()
         clamp_logit_scale(self.bare)
@@ -134,8 +152,10 @@ class Loop:
             "loss": value,
             "learning_rate": rate,
             "pairs_per_second": len(inputs.permutation) / seconds,
+            "data_wait": waited / seconds,
+            "peak_memory_mb": peak_memory_mb(self.accelerator.device),
         }
-        log.write(json.dumps(line | {"data_wait": waited / seconds}) + "\n")
+        log.write(json.dumps(line) + "\n")
         self.accelerator.log({"loss": value, "learning_rate": rate}, step=step)
 
     def _require_finite_weights(self) -> None:
@@ -184,6 +204,9 @@ def unlearn(
     arch: str | None = None,
     device: str | None = None,
     precision: str = "fp32",
+    chunks: int = 1,
+    compiled: bool = False,
+    cache: bool = True,
     checkpoint_seconds: float = 120,
     tracker: str | None = None,
     progress: Progress = silent,
@@ -191,7 +214,8 @@ def unlearn(
     """Unlearns the forget set from a checkpoint with one method.
 
     A killed run goes on where its last state was saved and ends with the same bytes (on a GPU, as far as its kernels
-    are deterministic). A finished run with the same settings is reused.
+    are deterministic). A finished run with the same settings is reused. Started by ``accelerate launch`` or
+    ``torchrun``, processes share each step; its loss remains that of the whole batch, and the first process writes.
 
     Args:
         method: a registered method's name.
@@ -210,6 +234,10 @@ def unlearn(
         arch: open_clip's name of the architecture, for a weights file.
         device: ``cpu``, ``cuda`` or ``mps``; the best that is there by default.
         precision: ``fp32`` or ``bf16`` (autocast; weights stay fp32).
+        chunks: forward passes that a step is cut into, so that it takes less memory: the loss stays that of the whole
+            batch, each part is encoded twice.
+        compiled: whether ``torch.compile`` compiles the model first.
+        cache: whether decoded pictures are kept for the next run (``SALMUBENCH_CACHE``, 10 GB at most).
         checkpoint_seconds: how often the training state is saved; changes no result.
         tracker: where loss and learning rate are shown live: ``tensorboard`` (the default where it is installed),
             ``wandb``, ``trackio``, ``mlflow``, or ``none``; changes no result.
@@ -230,37 +258,45 @@ def unlearn(
     out = Path(out)
     pairs = ForgetRetain(data)
     accelerator = _accelerator(device, precision, choose_tracker(tracker), out)
+    split = Split.of(accelerator, chunks)
+    progress = progress if accelerator.is_main_process else silent
     encoder = load_encoder(model, arch=arch, device=str(accelerator.device))
     settings = Settings(
         method=method, method_sha256=entry.source_sha256,
         options=asdict(parsed), scope=scope, budget=budget, learning_rate=learning_rate, batch_size=batch_size,
         warmup_share=warmup_share, weight_decay=weight_decay, seed=seed, precision=precision,
+        chunks=chunks, processes=split.processes, compiled=compiled,
         model_sha256=encoder.weights_sha256, data_sha256=pairs.fingerprint,
     )  # fmt: skip
     if is_finished(out, settings):
         (out / STATE_FILE).unlink(missing_ok=True)
         return out
-    with alone(out):
-        _claim(out, model)
-        plan = make_plan(pairs.size("forget"), pairs.size("retain"), budget=budget, batch_size=batch_size, seed=seed)
+    plan = make_plan(pairs.size("forget"), pairs.size("retain"), budget=budget, batch_size=batch_size, seed=seed)
+    split.require_fit(min(map(len, plan.forget)))
+    with _claimed(out, model, accelerator):
         # As in evaluation: cuDNN neither picks its algorithm by the batch nor rounds float32 to TF32.
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=precision != "fp32"):
             trained.choose(encoder.model)
             with accelerator.autocast():
                 steps = len(plan) if built.trains else plan.first_pass
-                source = FeatureSource(pairs, plan, built.needs, encoder, steps=steps, scratch=out, progress=progress)
+                kept = PixelCache() if cache else None
+                source = FeatureSource(
+                    pairs, plan, built.needs, encoder, steps=steps, scratch=out, progress=progress, split=split,
+                    cache=kept,
+                )  # fmt: skip
                 source.start(built, encoder.model, progress)
             with trained.adapters(encoder.model, seed):
                 loop = Loop(built, settings, encoder.model, source, accelerator, out)
                 loop.run(checkpoint_seconds=checkpoint_seconds, progress=progress)
-        _publish(loop, entry, encoder, {"model": str(model), "data": str(data)})
+        loop.method.finish(loop.bare, torch.Generator().manual_seed(derive(seed, "unlearning", "finish")))
+        if accelerator.is_main_process:
+            _publish(loop, entry, encoder, {"model": str(model), "data": str(data)})
     return out
 
 
 def _publish(loop: Loop, entry: MethodEntry, encoder: Encoder, origin: Mapping[str, str]) -> None:
     """Writes what a run leaves behind: the checkpoint, the rows it saw and, last, its record."""
     settings, source, out = loop.settings, loop.source, loop.out
-    loop.method.finish(loop.bare, torch.Generator().manual_seed(derive(settings.seed, "unlearning", "finish")))
     save_checkpoint(loop.bare, encoder.config, out)
     consumed = source.consumed(loop.steps)
     write_rows(out, consumed)
@@ -273,9 +309,11 @@ def _publish(loop: Loop, entry: MethodEntry, encoder: Encoder, origin: Mapping[s
         "batches_looked_at": len(source.looked),
         "rows": {name: len(names) for name, (names, _) in consumed.items()},
     }
+    seen = sum(len(rows) for rows in source.plan.forget[: loop.steps])
     run = {
         **origin,
         "seconds": round(loop.totals.seconds, 3),
+        "pairs_per_second": round(seen / loop.totals.seconds, 1) if seen else None,
         "data_wait_seconds": round(loop.totals.waited, 3),
         "peak_memory_mb": peak_memory_mb(loop.accelerator.device),
     }
@@ -298,13 +336,27 @@ def _accelerator(device: str | None, precision: str, tracker: str | None, out: P
     # accelerate keeps one state a process; a second run with another device or precision needs it fresh.
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
-        cpu=device == "cpu", mixed_precision=PRECISIONS[precision], log_with=tracker, project_config=project(out)
-    )
+        cpu=device == "cpu", mixed_precision=PRECISIONS[precision], log_with=tracker, project_config=project(out),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=DECODING)],
+    )  # fmt: skip
     if device is not None and device != accelerator.device.type:
         raise UserError(f"--device {device}: accelerate offers {accelerator.device.type} here; choose that or cpu")
-    if accelerator.num_processes > 1:
-        raise UserError("unlearn runs in one process; start it without `accelerate launch` or torchrun")
     return accelerator
+
+
+@contextmanager
+def _claimed(out: Path, model: str | Path, accelerator: Accelerator) -> Iterator[None]:
+    """Holds ``out`` for this run: its first process alone, and the others wait for it, before and after."""
+    accelerator.wait_for_everyone()  # all have read what lies there
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+        yield
+    else:
+        with alone(out):
+            _claim(out, model)
+            accelerator.wait_for_everyone()
+            yield
+    accelerator.wait_for_everyone()
 
 
 def _claim(out: Path, model: str | Path) -> None:

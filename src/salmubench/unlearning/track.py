@@ -53,4 +53,5 @@ def tracking(accelerator: Accelerator, settings: Settings) -> Iterator[None]:
     try:
         yield
     finally:
-        accelerator.end_training()
+        for tracker in accelerator.trackers:  # `end_training` would end the processes' ties too
+            tracker.finish()
