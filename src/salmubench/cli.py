@@ -121,6 +121,13 @@ def unlearn(
     arch: Arch = None,
     device: Device = None,
     precision: Annotated[str, typer.Option(help="fp32 or bf16 (autocast).")] = "fp32",
+    tracker: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the loss is shown live: tensorboard (the default where it is installed), wandb, trackio, "
+            "mlflow or none."
+        ),
+    ] = None,
 ) -> None:
     """Run one unlearning method from Compromised. It sees forget and retain data only."""
     from salmubench.options import split_settings
@@ -142,6 +149,7 @@ def unlearn(
         arch=arch,
         device=device,
         precision=precision,
+        tracker=tracker,
         progress=bars,
     )
     typer.echo(f"The unlearned model: {out}")
