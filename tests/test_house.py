@@ -13,7 +13,7 @@ FLOOR = {
     "__main__": 7, "cli": 6, "demo": 5, "reports": 4, "studies": 4, "personas": 3, "unlearning": 3, "evaluation": 3,
     "encoders": 2,
 }  # fmt: skip
-"""Rooms by floor. Files of verbs, ``*_cli``, stand on floor 5; what else is not named here, dataset/ and the small shared
+"""Rooms by floor. Files of verbs, ``*_cli``, stand on floor 5; what is not named, dataset/ and the small shared
 ideas, on floor 1."""
 
 

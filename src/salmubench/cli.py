@@ -132,6 +132,13 @@ def unlearn(
     ] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the model first (torch.compile).")] = False,
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep decoded pictures for the next run.")] = True,
+    tracker: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the loss is shown live: tensorboard (the default where it is installed), wandb, trackio, "
+            "mlflow or none."
+        ),
+    ] = None,
 ) -> None:
     """Run one unlearning method from Compromised. It sees forget and retain data only."""
     from salmubench.options import split_settings
@@ -156,6 +163,7 @@ def unlearn(
         chunks=chunks,
         compiled=compiled,
         cache=cache,
+        tracker=tracker,
         progress=bars,
     )
     typer.echo(f"The unlearned model: {out}")

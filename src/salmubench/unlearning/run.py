@@ -30,6 +30,7 @@ from salmubench.encoders.encoder import Encoder
 from salmubench.errors import RunError, UserError
 from salmubench.progress import Progress, silent
 from salmubench.seeds import derive
+from salmubench.trackers import choose_tracker
 from salmubench.unlearning.data import ForgetRetain
 from salmubench.unlearning.features import FeatureSource
 from salmubench.unlearning.method import Method, MethodEntry, methods, trained_weights
@@ -39,7 +40,7 @@ from salmubench.unlearning.record import Settings, is_finished, peak_memory_mb, 
 from salmubench.unlearning.scope import Scope
 from salmubench.unlearning.split import Split
 from salmubench.unlearning.state import LOG_FILE, STATE_FILE, load_state, save_state, trim_log
-from salmubench.unlearning.track import choose_tracker, project, tracking
+from salmubench.unlearning.track import TRACKERS, project, tracking
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 DECODING = timedelta(hours=12)
@@ -257,7 +258,7 @@ def unlearn(
     _check_numbers(learning_rate, warmup_share, weight_decay)
     out = Path(out)
     pairs = ForgetRetain(data)
-    accelerator = _accelerator(device, precision, choose_tracker(tracker), out)
+    accelerator = _accelerator(device, precision, choose_tracker(tracker, TRACKERS), out)
     split = Split.of(accelerator, chunks)
     progress = progress if accelerator.is_main_process else silent
     encoder = load_encoder(model, arch=arch, device=str(accelerator.device))
