@@ -14,6 +14,7 @@ from salmubench import __version__
 from salmubench.data_cli import PresetName, Seed, data_app
 from salmubench.errors import UserError, explain, printable
 from salmubench.progress import console as bars
+from salmubench.studies_cli import sweep
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the signal's number."""
@@ -29,6 +30,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(data_app, name="data")
+app.command()(sweep)
 
 Data = Annotated[Path, typer.Option("--data", help="A data set folder, as `salmubench data build` writes it.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default CUDA where it is there.")]
