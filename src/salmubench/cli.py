@@ -17,6 +17,7 @@ from salmubench.errors import UserError, explain, printable
 from salmubench.leaderboard_cli import leaderboard_app
 from salmubench.progress import console as bars
 from salmubench.reports_cli import AsJson, print_json, reports_app
+from salmubench.studies_cli import sweep
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the signal's number."""
@@ -35,6 +36,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(leaderboard_app, name="leaderboard")
 app.command()(attack)
 app.add_typer(reports_app)
+app.command()(sweep)
 
 Data = Annotated[Path, typer.Option("--data", help="A data set folder, as `salmubench data build` writes it.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default CUDA where it is there.")]

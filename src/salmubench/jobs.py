@@ -168,11 +168,11 @@ class Failed:
 
     Attributes:
         words: why, in one sentence.
-        final: whether it would fail again: what was asked for cannot be done.
+        lost: whether its process was lost, so that it may well succeed when tried again.
     """
 
     words: str
-    final: bool = False
+    lost: bool = False
 
 
 Outcomes = Iterator[tuple[int, Any]]
@@ -185,7 +185,7 @@ def _attempt(job: Job, progress: Progress) -> Any:
         return job.function(**job.arguments, progress=progress)
     except Exception as error:
         words, _ = explain(error)
-        return Failed(words, final=isinstance(error, UserError))
+        return Failed(words)
 
 
 def _in_child(pipe: Connection, threads: int) -> None:
@@ -224,7 +224,7 @@ def apart(title: str, jobs: Sequence[Job], *, workers: int, threads: int) -> Out
                 _show(bars, tasks, message[1])
             return message[1]
         except (EOFError, OSError):
-            return Failed(KILLED)
+            return Failed(KILLED, lost=True)
         finally:
             for task in tasks.values():
                 bars.remove_task(task)
@@ -323,6 +323,6 @@ def on_ray(title: str, jobs: Sequence[Job], *, address: str, threads: int, gpus:
                 try:
                     yield place, ray.get(reference)
                 except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError):
-                    yield place, Failed(KILLED)
+                    yield place, Failed(KILLED, lost=True)
                 except ray.exceptions.RayError as error:
                     yield place, Failed(_last_line(error))

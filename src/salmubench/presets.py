@@ -1,7 +1,9 @@
 """Scales as data: how large a world, which model, how long. ``tiny`` tests the path, ``mini`` shows
 the effect, ``paper`` has the published counts."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from importlib.resources import files
 from typing import Any
 
 from salmubench.errors import UserError
@@ -185,3 +187,19 @@ def preset(name: str | Preset) -> Preset:
     if name not in PRESETS:
         raise UserError(f"there is no preset {name!r}: choose from {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def tuned(name: str) -> dict[str, dict[str, Any]]:
+    """Each method's tuned settings at a preset, as ``salmubench sweep --save-best`` wrote them; may be empty."""
+    file = files("salmubench") / "tuned" / f"{name}.json"
+    return dict(json.loads(file.read_text(encoding="utf-8"))["methods"]) if file.is_file() else {}
+
+
+def recipe(name: str | Preset, method: str) -> dict[str, Any]:
+    """What ``unlearn`` takes for a method at a preset: the preset's settings, then the method's tuned ones.
+
+    Returns:
+        budget, learning_rate, batch_size, warmup_share, weight_decay, scope and options, by name.
+    """
+    scale = preset(name)
+    return {**asdict(scale.unlearning), "scope": "full", "options": {}, **tuned(scale.name).get(method, {})}
