@@ -13,6 +13,7 @@ from rich.console import Console
 from salmubench import __version__
 from salmubench.data_cli import PresetName, Seed, data_app
 from salmubench.errors import UserError, explain, printable
+from salmubench.explore_cli import explore
 from salmubench.progress import console as bars
 
 INTERRUPTED = 130
@@ -320,6 +321,9 @@ def metrics() -> None:
     from salmubench.reports import lists
 
     Console().print(lists.metrics(), lists.metric_options())
+
+
+app.command()(explore)
 
 
 def main() -> None:
