@@ -3,7 +3,7 @@
 
 const SETS = {
   forget: ["To be forgotten", "A good method gives away no more of this pair than Clean does."],
-  holdout_association: ["Held out: must stay", "Nobody asked to forget this fact; other facts of this person are to go."],
+  holdout_association: ["Held out: must stay", "Nobody asked to forget this pair; others of this person are to go."],
   holdout_identity: ["Held out: must stay", "Nobody asked to forget this person; a good method leaves it as Compromised has it."],
 };
 const $ = (id) => document.getElementById(id);
