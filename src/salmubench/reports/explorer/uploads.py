@@ -10,6 +10,8 @@ from salmubench.errors import UserError
 FORMATS = ("JPEG", "PNG", "WEBP")
 LARGEST_BYTES = 10_000_000
 LARGEST_PIXELS = 25_000_000
+ENOUGH = 1024
+"""Pixels of a side beyond which no model looks; a picture that is not twice as large is decoded as it is."""
 LONGEST_SHAPE = 8
 """Longer side over shorter: a model's transform scales by the shorter side, so a thin strip would grow to gigabytes."""
 
@@ -44,6 +46,7 @@ def decode_upload(content: bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             _require_bounded(*picture.size)
+            picture.draft("RGB", (ENOUGH, ENOUGH))  # a large JPEG is decoded at a half or a quarter of its size
             return ImageOps.exif_transpose(picture).convert("RGB")
     except UserError:
         raise
