@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,3 +57,11 @@ def micro() -> Preset:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set folder of the micro scale; read only."""
     return build(MICRO, tmp_path_factory.mktemp("world") / "data", seed=42, workers=1)
+
+
+@pytest.fixture(scope="session")
+def explored(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The leak explorer on eight people and four models, and its columns."""
+    from explorer_world import open_world
+
+    return open_world(tmp_path_factory.mktemp("explorer"))

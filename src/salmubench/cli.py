@@ -15,6 +15,7 @@ from salmubench.attack_cli import attack
 from salmubench.data_cli import PresetName, Seed, data_app
 from salmubench.errors import UserError, explain, printable
 from salmubench.leaderboard_cli import leaderboard_app
+from salmubench.explore_cli import explore
 from salmubench.progress import console as bars
 from salmubench.reports_cli import AsJson, print_json, reports_app
 from salmubench.studies_cli import sweep
@@ -302,6 +303,9 @@ def metrics() -> None:
     from salmubench.reports import lists
 
     Console().print(lists.metrics(), lists.metric_options())
+
+
+app.command()(explore)
 
 
 def main() -> None:

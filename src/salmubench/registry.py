@@ -4,7 +4,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from salmubench.errors import UserError
 
@@ -23,13 +23,24 @@ class Registry(Generic[T]):
         self.kind = kind
         self.package = package
         self._entries: dict[str, T] = {}
+        self._typed: dict[str, str] = {}
         self._loaded = False
 
-    def add(self, name: str, entry: T) -> None:
-        """Adds an entry; a name that is taken is a programming error."""
-        if name in self._entries:
+    def add(self, name: str, entry: T, source: Any = None) -> None:
+        """Adds an entry; a name that is taken is a programming error.
+
+        Args:
+            name: what the entry is asked for by.
+            entry: the entry.
+            source: the class or function behind it. One that was typed into a notebook or at a prompt may be typed
+                again, and takes the former's place.
+        """
+        typed = source.__qualname__ if getattr(source, "__module__", None) == "__main__" else None
+        if name in self._entries and (typed is None or self._typed.get(name) != typed):
             raise ValueError(f"two {self.kind}s are called {name!r}")
         self._entries[name] = entry
+        if typed is not None:
+            self._typed[name] = typed
 
     def _load(self) -> None:
         if not self._loaded:

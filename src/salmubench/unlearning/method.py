@@ -6,6 +6,7 @@ a scalar. Nothing else is needed: the command line, the help, the docs and the t
 is more than a loss overrides a hook: ``start`` before the steps, ``after_step``, ``finish`` after them.
 """
 
+import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -188,10 +189,14 @@ class MethodEntry:
 
     @property
     def source_sha256(self) -> str:
-        """SHA-256 of the file that the method stands in; empty for one that was typed into a notebook."""
+        """SHA-256 of the file that the method stands in; of its functions' text where it was typed into a notebook."""
         try:
             return sha256_file(Path(inspect.getfile(self.build)))
         except (OSError, TypeError):
+            functions = [part for part in vars(self.build).values() if inspect.isfunction(part)]
+        try:
+            return hashlib.sha256("".join(map(inspect.getsource, functions)).encode()).hexdigest()
+        except OSError:  # typed at a bare prompt, which keeps no text
             return ""
 
     def parse(self, settings: Mapping[str, str]) -> Any:
@@ -235,7 +240,7 @@ def method(
         unknown = set(cls.needs) - set(get_args(Need))
         if unknown:
             raise UserError(f"method {name!r} needs {min(unknown)!r}: choose from {', '.join(get_args(Need))}")
-        methods.add(name, MethodEntry(name, summary, citation, cls, options, variant_of))
+        methods.add(name, MethodEntry(name, summary, citation, cls, options, variant_of), source=cls)
         return cls
 
     return register
