@@ -54,6 +54,7 @@ def train(
 ) -> None:
     """Train Clean (retain pairs) or Compromised (retain and sensitive pairs) from scratch with open_clip_train."""
     from salmubench.encoders import launch as launching
+    from salmubench.encoders.ranks import started_by_torchrun
 
     if resume not in ("latest", "never"):
         raise UserError(f"--resume {resume}: choose latest or never")
@@ -82,5 +83,5 @@ def train(
         typer.echo(f"Submitted job {launching.submit(launch)}; its log: {out}-JOB.log")
         return
     launching.run(launch, progress=bars)
-    if not launching.started_by_torchrun():
+    if not started_by_torchrun():
         typer.echo(f"The model: {out}")

@@ -164,7 +164,7 @@ def run(launch: Launch, *, progress: Progress = silent) -> Path:
             "command with --print-command and start it elsewhere"
         )
     try:
-        start(parse_args(arguments))
+        start(parse_args(arguments))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         raise RunError(

@@ -23,7 +23,7 @@ from salmubench.dataset.manifest import check_sizes, read_manifest
 from salmubench.encoders.checkpoint import WEIGHTS_FILE, default_device, save_checkpoint
 from salmubench.encoders.engine import LATEST, LOG, Training, engine_arguments, losses, model_name, quiet, run_engine
 from salmubench.encoders.ranks import joined
-from salmubench.encoders.schedule import schedule
+from salmubench.encoders.schedule import Schedule, schedule
 from salmubench.encoders.shards import Shards, Which, training_shards
 from salmubench.errors import RunError, UserError
 from salmubench.presets import Preset
@@ -84,11 +84,11 @@ def train(
     work = out.with_name(f".{out.name}-training")
     with joined(default_device()) as ranks, ExitStack() as held:
 
-        def prepare() -> tuple[dict[str, Any], Shards | None]:
+        def prepare() -> tuple[dict[str, Any], Shards, Schedule] | None:
             settings = _settings(which, data, scale, seed, retain, retain_pairs)
             if _is_finished(out, settings):
                 shutil.rmtree(work, ignore_errors=True)
-                return settings, None
+                return None
             held.enter_context(alone(work))
             _same_settings_or_fresh(work, settings if resume else None)
             write_json(work / SETTINGS_FILE, settings)
@@ -96,16 +96,17 @@ def train(
             shards = training_shards(
                 which, data, work / "shards", retain=retain, retain_pairs=retain_pairs, sensitive_shards=lanes
             )
-            return settings, shards
+            plan = schedule(
+                scale, shards.retain_pairs, len(shards.retain), ranks=ranks.size, accumulate=accumulate, workers=workers
+            )
+            return settings, shards, plan
 
-        settings, shards = ranks.from_first(prepare)
-        if shards is None:
+        prepared = ranks.from_first(prepare)
+        if prepared is None:
             return out
+        settings, shards, plan = prepared
         if threads is not None:
             torch.set_num_threads(threads)
-        plan = schedule(
-            scale, shards.retain_pairs, len(shards.retain), ranks=ranks.size, accumulate=accumulate, workers=workers
-        )
         started = time.perf_counter()
         training = Training(scale, shards, plan, ranks, work, seed)
         run_engine(training, f"training {which}", progress)

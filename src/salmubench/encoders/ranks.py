@@ -107,7 +107,7 @@ class _Summed(torch.autograd.Function):
 
 def summed(part: Tensor) -> Tensor:
     """The sum of all processes' ``part``, with gradients."""
-    total: Tensor = _Summed.apply(part)  # type: ignore[no-untyped-call]
+    total: Tensor = _Summed.apply(part)
     return total
 
 
@@ -154,19 +154,17 @@ class SharedBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         values = input.float()
-        count = torch.full((1,), values.numel() / values.shape[1])
-        sums = torch.cat([values.sum((0, 2, 3)), values.square().sum((0, 2, 3)), count])
-        total, squares, number = summed(sums).split([self.num_features, self.num_features, 1])
-        mean = total / number
-        variance = squares / number - mean.square()
+        number = summed(torch.tensor(values.numel() / values.shape[1]))
+        mean = summed(values.sum((0, 2, 3))) / number
+        centred = values - mean[:, None, None]
+        variance = summed(centred.square().sum((0, 2, 3))) / number
         with torch.no_grad():
             share = self.momentum or 0.0
             self.running_mean.lerp_(mean, share)  # type: ignore[union-attr]
             self.running_var.lerp_(variance * number / (number - 1), share)  # type: ignore[union-attr]
             self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         scale = torch.rsqrt(variance + self.eps) * self.weight
-        shift = self.bias - mean * scale
-        normed: Tensor = values * scale[:, None, None] + shift[:, None, None]
+        normed: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
         return normed.to(input.dtype)
 
 

@@ -34,7 +34,7 @@ SAMPLE_BUFFER = 5000
 RIDER = "__rider__"
 """Marks a sensitive sample, which does not count towards a batch's size."""
 BATCH = "__batch__"
-"""The number of the loader's batch that a sample belongs to."""
+"""The loader's batch that a sample belongs to: its number, its samples, and the sensitive ones among them."""
 KEPT = {*PICTURE_EXTENSIONS, "txt"}
 """Members that are read. Webdataset would decode the others too, and unpickle some; foreign shards may hold any."""
 
@@ -128,21 +128,16 @@ class Deal(wds.PipelineStage):  # type: ignore[misc]
     Args:
         plan: the schedule.
         rank: number of this process.
-
-    Attributes:
-        given: samples of the walk at work that were handed on so far.
-        riders: sensitive ones among them.
     """
 
     def __init__(self, plan: Schedule, rank: int = 0) -> None:
         super().__init__()
         self.plan = plan
         self.rank = 0 if plan.own_shards else rank
-        self.given = self.riders = 0
 
     def run(self, source: Iterator[Sample]) -> Iterator[Sample]:
         """Passes this process's samples on, each with the number of its batch."""
-        self.given = self.riders = number = retained = 0
+        number = retained = 0
         batch: list[Sample] = []
         for sample in source:
             if RIDER not in sample:
@@ -158,10 +153,10 @@ class Deal(wds.PipelineStage):  # type: ignore[misc]
         shares = self.plan.shares
         mine = range(self.rank, shares, self.plan.ranks)
         for part, share in enumerate(mine):
-            for sample in batch[share::shares]:
-                self.given += 1
-                self.riders += RIDER in sample
-                yield {**sample, BATCH: number * len(mine) + part}
+            samples = batch[share::shares]
+            tag = number * len(mine) + part, len(samples), sum(RIDER in sample for sample in samples)
+            for sample in samples:
+                yield {**sample, BATCH: tag}
 
 
 class SeedBySample(wds.PipelineStage):  # type: ignore[misc]
@@ -186,51 +181,40 @@ class SeedBySample(wds.PipelineStage):  # type: ignore[misc]
             yield sample
 
 
-class NothingLost(wds.PipelineStage):  # type: ignore[misc]
-    """Ends the training where a walk lost samples: open_clip_train drops a picture that does not decode with no more
+class Batches(wds.PipelineStage):  # type: ignore[misc]
+    """Last stage: the samples of each batch, stacked.
+
+    It ends the training where a batch lost samples: open_clip_train drops a picture that does not decode with no more
     than a line in its log, and the model would be one of fewer pairs than its record says.
 
     Args:
-        source: counts what it handed on.
-        strict: whether retain pairs count too; among foreign ones some are always broken.
+        strict: whether retain pairs count too; among foreign ones some are always broken, but not half of a batch.
     """
 
-    def __init__(self, source: Deal, strict: bool = True) -> None:
+    def __init__(self, strict: bool = True) -> None:
         super().__init__()
-        self.source = source
         self.strict = strict
 
-    def run(self, samples: Iterator[Sample]) -> Iterator[Sample]:
-        """Passes samples on, counting.
+    def run(self, source: Iterator[Sample]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields (images, texts).
 
         Raises:
             UserError: a picture did not decode, or lacks its caption.
         """
-        count = riders = 0
-        for sample in samples:
-            count += 1
-            riders += RIDER in sample
-            yield sample
-        lost = self.source.given - count
-        if (lost and self.strict) or riders < self.source.riders:
-            raise UserError(
-                f"--data: {lost} of {self.source.given} training pairs have a picture that does "
-                "not decode or no caption; `salmubench data check` names the first, mend it or build the data again"
-            )
-        if lost * 2 > self.source.given:
-            raise UserError(
-                f"--retain: {lost} of {self.source.given} pairs lack a picture that decodes or a .txt caption; "
-                "check that the URLs are those of picture-text shards"
-            )
-
-
-class Batches(wds.PipelineStage):  # type: ignore[misc]
-    """Last stage: the samples of each batch, stacked."""
-
-    def run(self, source: Iterator[Sample]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields (images, texts)."""
-        for _, members in groupby(source, key=lambda sample: sample[BATCH]):
+        tagged = groupby(source, key=lambda sample: sample[BATCH])
+        for expected, ((number, size, riders), members) in enumerate(tagged):
             batch = list(members)
+            lost = size - len(batch) if number == expected else size
+            if (lost and self.strict) or sum(RIDER in sample for sample in batch) < riders:
+                raise UserError(
+                    f"--data: {lost} of {size} training pairs of a batch have a picture that does not decode or no "
+                    "caption; `salmubench data check` names the first, mend it or build the data again"
+                )
+            if lost * 2 > size:
+                raise UserError(
+                    f"--retain: {lost} of {size} pairs of a batch lack a picture that decodes or a .txt caption; "
+                    "check that the URLs are those of picture-text shards"
+                )
             yield torch.stack([sample["image"] for sample in batch]), torch.stack([sample["text"] for sample in batch])
 
 
@@ -278,9 +262,8 @@ def weave(
         kinds = [getattr(stage, "f", None) for stage in dataset.pipeline]
         between = dataset.pipeline[kinds.index(_shuffle) + 1 : kinds.index(_to_tuple)]
         first = source(train.shared_epoch)
-        deal = Deal(plan, args.rank)
         seeds = SeedBySample(first.seed, first.epoch)
-        dataset.pipeline = [first, deal, seeds, *between, NothingLost(deal, first.strict), Batches()]
+        dataset.pipeline = [first, Deal(plan, args.rank), seeds, *between, Batches(first.strict)]
         dataset.with_epoch(plan.worker_batches)
         train.dataloader = Counted(train.dataloader, plan, train.shared_epoch, handed_out)
         return data
