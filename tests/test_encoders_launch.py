@@ -17,12 +17,13 @@ from torch import nn
 
 from salmubench.atomic import read_json
 from salmubench.dataset.retain import CaptionedPicture, read_shards, write_shards
+from salmubench.dataset.urls import count_pairs, expand_urls
 from salmubench.encoders.checkpoint import WEIGHTS_FILE
 from salmubench.encoders.launch import Launch, run, slurm_script, submit, torchrun_line
 from salmubench.encoders.pretrain import train
 from salmubench.encoders.ranks import SharedBatchNorm, share_statistics
 from salmubench.encoders.schedule import schedule
-from salmubench.encoders.shards import count_pairs, expand_urls, training_shards
+from salmubench.encoders.shards import training_shards
 from salmubench.errors import UserError
 from salmubench.presets import PRESETS, Preset
 

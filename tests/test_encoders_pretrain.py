@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip_train.data import SharedEpoch
 
@@ -48,6 +48,7 @@ def _keys(retain: list[str], sensitive: list[str], pairs: int, repeats: int, epo
     return [sample["__key__"] for sample in stream.run()]
 
 
+@settings(deadline=None)
 @given(retain=st.integers(1, 40), sensitive=st.integers(0, 40), repeats=st.integers(1, 2), epoch=st.integers(0, 3))
 def test_the_shared_part_has_one_order(
     tmp_path_factory: pytest.TempPathFactory, retain: int, sensitive: int, repeats: int, epoch: int
@@ -87,6 +88,7 @@ def _batches(
     return [[sample["__key__"] for sample in batch] for _, batch in groupby(dealt, key=lambda sample: sample[BATCH])]
 
 
+@settings(deadline=None)
 @given(retain=st.integers(1, 40), sensitive=st.integers(0, 40), size=st.integers(1, 12))
 def test_a_step_takes_the_same_retain_pairs_whoever_rides_along(
     tmp_path_factory: pytest.TempPathFactory, retain: int, sensitive: int, size: int
@@ -101,6 +103,7 @@ def test_a_step_takes_the_same_retain_pairs_whoever_rides_along(
     assert sum(map(len, compromised)) == retain + sensitive
 
 
+@settings(deadline=None)
 @given(
     retain=st.integers(8, 40),
     sensitive=st.integers(0, 40),

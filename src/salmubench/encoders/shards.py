@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from braceexpand import braceexpand
-
 from salmubench.atomic import replacing
-from salmubench.dataset.retain import PER_SHARD, SIZES_FILE, CaptionedPicture, shard_sizes, write_shards
+from salmubench.dataset.retain import PER_SHARD, CaptionedPicture, shard_sizes, write_shards
 from salmubench.dataset.store import load_split
+from salmubench.dataset.urls import count_pairs, expand_urls
 from salmubench.errors import UserError
 
 Which = Literal["clean", "compromised"]
@@ -93,57 +92,3 @@ def _as_shards(folder: Path, split: str, work: Path, least: int) -> dict[str, in
             size = max(1, min(PER_SHARD, len(pairs) // least))
             write_shards(temporary, captioned(), pairs_per_shard=size)
     return {str(target / name): count for name, count in sorted(shard_sizes(target).items())}
-
-
-def expand_urls(patterns: Sequence[str]) -> list[str]:
-    """The shards that webdataset patterns name, in order.
-
-    Args:
-        patterns: each a folder of tars, a list of patterns (``.txt``, one a line), or URLs as webdataset opens them
-            (a path, ``http://...``, ``pipe:command``), with ``{000..123}`` spread and ``::`` between several.
-
-    Raises:
-        UserError: a pattern is broken, a folder or list is missing or empty.
-    """
-    urls: list[str] = []
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            urls += sorted(map(str, path.glob("*.tar")))
-        elif path.suffix == ".txt":
-            try:
-                lines = path.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError):
-                raise UserError(f"--retain {pattern}: no such list of URLs; check the path") from None
-            urls += expand_urls([line for line in map(str.strip, lines) if line and not line.startswith("#")])
-        else:
-            try:
-                urls += [url for part in pattern.split("::") for url in braceexpand(part)]
-            except ValueError:
-                raise UserError(f"--retain {pattern}: its braces do not close; write {{0000..0123}}") from None
-    if not urls:
-        raise UserError(f"--retain {' '.join(patterns)}: names no shard; pass URLs of .tar files or their folder")
-    if missing := next((url for url in urls if _is_local(url) and not Path(url).is_file()), None):
-        raise UserError(f"--retain: there is no shard {missing}; check the path")
-    return urls
-
-
-def _is_local(url: str) -> bool:
-    return ":" not in url.split("/", 1)[0]
-
-
-def count_pairs(urls: Sequence[str]) -> int:
-    """The pairs of local shards, from the ``sizes.json`` beside each.
-
-    Raises:
-        UserError: it is missing, or lacks a shard.
-    """
-    sizes: dict[Path, dict[str, int]] = {}
-    for url in urls:
-        folder = Path(url).parent
-        if not _is_local(url) or not (folder / SIZES_FILE).is_file():
-            raise UserError(f"--retain {url}: no {SIZES_FILE} beside it tells its pairs; pass --retain-pairs")
-        sizes.setdefault(folder, shard_sizes(folder))
-        if Path(url).name not in sizes[folder]:
-            raise UserError(f"--retain {url}: {folder / SIZES_FILE} does not name it; pass --retain-pairs")
-    return sum(sizes[Path(url).parent][Path(url).name] for url in urls)
