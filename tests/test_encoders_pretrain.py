@@ -8,22 +8,29 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip_train.data import SharedEpoch
 
+from conftest import MICRO
 from salmubench.atomic import read_json, sha256_file, write_json
 from salmubench.dataset.manifest import read_manifest, write_manifest
 from salmubench.dataset.pictures import index_tar
 from salmubench.dataset.retain import CaptionedPicture, write_shards
 from salmubench.dataset.store import write_split
 from salmubench.encoders.checkpoint import WEIGHTS_FILE, load_encoder
-from salmubench.encoders.pretrain import engine_arguments, train, training_shards
-from salmubench.encoders.stream import RetainBatches, SeedBySample, WovenShards
+from salmubench.encoders.engine import Training, engine_arguments
+from salmubench.encoders.pretrain import train
+from salmubench.encoders.ranks import joined
+from salmubench.encoders.schedule import schedule
+from salmubench.encoders.shards import training_shards
+from salmubench.encoders.stream import BATCH, Deal, SeedBySample, WovenShards
 from salmubench.errors import UserError
 from salmubench.presets import Preset
 
@@ -35,19 +42,21 @@ def _shards(folder: Path, prefix: str, count: int) -> list[str]:
     return list(map(str, write_shards(folder, pairs, pairs_per_shard=7)))
 
 
-def _keys(retain: list[str], sensitive: list[str], ratio: float, epoch: int) -> list[str]:
-    stream = WovenShards(retain, sensitive, sensitive_per_retain=ratio, seed=3, epoch=SharedEpoch(epoch))
+def _keys(retain: list[str], sensitive: list[str], pairs: int, repeats: int, epoch: int) -> list[str]:
+    sizes = {url: len(index_tar(Path(url))) for url in sensitive}
+    stream = WovenShards(retain, sizes, retain_pairs=pairs, repeats=repeats, seed=3, epoch=SharedEpoch(epoch))
     return [sample["__key__"] for sample in stream.run()]
 
 
+@settings(deadline=None)
 @given(retain=st.integers(1, 40), sensitive=st.integers(0, 40), repeats=st.integers(1, 2), epoch=st.integers(0, 3))
 def test_the_shared_part_has_one_order(
     tmp_path_factory: pytest.TempPathFactory, retain: int, sensitive: int, repeats: int, epoch: int
 ) -> None:
     folder = tmp_path_factory.mktemp("shards")
     shared, extra = _shards(folder / "r", "r", retain), _shards(folder / "s", "s", sensitive)
-    clean = _keys(shared, [], 0.0, epoch)
-    compromised = _keys(shared, extra, repeats * sensitive / retain, epoch)
+    clean = _keys(shared, [], retain, 1, epoch)
+    compromised = _keys(shared, extra, retain, repeats, epoch)
     assert sorted(clean) == [f"r{number:04d}" for number in range(retain)]
     assert [key for key in compromised if key.startswith("r")] == clean
     assert Counter(key for key in compromised if key.startswith("s")) == {
@@ -57,37 +66,70 @@ def test_the_shared_part_has_one_order(
 
 def test_each_epoch_has_its_own_order(tmp_path: Path) -> None:
     shared = _shards(tmp_path, "r", 40)
-    assert _keys(shared, [], 0.0, 0) != _keys(shared, [], 0.0, 1)
+    assert _keys(shared, [], 40, 1, 0) != _keys(shared, [], 40, 1, 1)
 
 
+def _batches(
+    retain: list[str],
+    sensitive: list[str],
+    pairs: int,
+    size: int,
+    *,
+    ranks: int = 1,
+    rank: int = 0,
+    accumulate: int = 1,
+) -> list[list[str]]:
+    """The keys of each batch that one process sees in a pass."""
+    scale = replace(MICRO, pretraining=replace(MICRO.pretraining, batch_size=size))
+    plan = schedule(scale, pairs, len(retain), ranks=ranks, accumulate=accumulate, workers=0)
+    sizes = {url: len(index_tar(Path(url))) for url in sensitive}
+    source = WovenShards(retain, sizes, retain_pairs=plan.stream_pairs, seed=3, epoch=SharedEpoch(1))
+    dealt = Deal(plan, rank).run(source.run())
+    return [[sample["__key__"] for sample in batch] for _, batch in groupby(dealt, key=lambda sample: sample[BATCH])]
+
+
+@settings(deadline=None)
 @given(retain=st.integers(1, 40), sensitive=st.integers(0, 40), size=st.integers(1, 12))
 def test_a_step_takes_the_same_retain_pairs_whoever_rides_along(
     tmp_path_factory: pytest.TempPathFactory, retain: int, sensitive: int, size: int
 ) -> None:
     folder = tmp_path_factory.mktemp("shards")
     shared, extra = _shards(folder / "r", "r", retain), _shards(folder / "s", "s", sensitive)
-    seen: dict[str, list[list[str]]] = {}
-    for name, shards in (("clean", []), ("compromised", extra)):
-        ratio = len(shards) and sensitive / retain
-        source = WovenShards(shared, shards, sensitive_per_retain=ratio, seed=3, epoch=SharedEpoch(1))
-        keys: list[str] = []
-
-        def numbered(sample: dict[str, object], keys: list[str] = keys) -> dict[str, object]:
-            keys.append(str(sample["__key__"]))
-            return {**sample, "image": torch.zeros(1), "text": torch.tensor([len(keys) - 1])}
-
-        counts: list[tuple[int, int]] = []
-        batches = RetainBatches(size, source.epoch, lambda *count, counts=counts: counts.append(count))
-        seen[name] = [
-            [keys[number] for number in texts.flatten().tolist()]
-            for _, texts in batches.run(map(numbered, source.run()))
-        ]
-        steps = -(-retain // size)
-        assert counts == [(1, number) for number in range(1, steps + 1)]
-    retained = [[key for key in batch if key.startswith("r")] for batch in seen["compromised"]]
-    assert retained == seen["clean"]
+    clean, compromised = (_batches(shared, shards, retain, size) for shards in ([], extra))
+    assert len(clean) == -(-retain // size)
+    retained = [[key for key in batch if key.startswith("r")] for batch in compromised]
+    assert retained == clean
     assert [len(batch) for batch in retained[:-1]] == [size] * (len(retained) - 1)
-    assert sum(map(len, seen["compromised"])) == retain + sensitive
+    assert sum(map(len, compromised)) == retain + sensitive
+
+
+@settings(deadline=None)
+@given(
+    retain=st.integers(8, 40),
+    sensitive=st.integers(0, 40),
+    ranks=st.integers(1, 3),
+    accumulate=st.integers(1, 2),
+    share=st.integers(1, 4),
+)
+def test_processes_share_every_batch_of_the_one_stream(
+    tmp_path_factory: pytest.TempPathFactory, retain: int, sensitive: int, ranks: int, accumulate: int, share: int
+) -> None:
+    folder = tmp_path_factory.mktemp("shards")
+    shared, extra = _shards(folder / "r", "r", retain), _shards(folder / "s", "s", sensitive)
+    size = share * ranks * accumulate
+    if 0 < retain % size < ranks * accumulate:
+        with pytest.raises(UserError, match="too few for"):
+            _batches(shared, extra, retain, size, ranks=ranks, accumulate=accumulate)
+        return
+    whole = _batches(shared, extra, retain, size)
+    parts = [
+        _batches(shared, extra, retain, size, ranks=ranks, rank=rank, accumulate=accumulate) for rank in range(ranks)
+    ]
+    assert {len(mine) for mine in parts} == {len(whole) * accumulate}
+    for step, batch in enumerate(whole):
+        shares = [mine[step * accumulate + part] for mine in parts for part in range(accumulate)]
+        assert sorted(key for each in shares for key in each) == sorted(batch)
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_a_crop_is_a_property_of_the_sample_and_the_epoch() -> None:
@@ -102,7 +144,20 @@ def test_a_crop_is_a_property_of_the_sample_and_the_epoch() -> None:
 
 def test_the_two_configurations_differ_in_the_data_alone(world: Path, micro: Preset, tmp_path: Path) -> None:
     shards = {which: training_shards(which, world, tmp_path) for which in ("clean", "compromised")}
-    clean, compromised = (engine_arguments(micro, each, tmp_path, seed=1) for each in shards.values())
+    with joined("cpu") as ranks:
+        clean, compromised = (
+            engine_arguments(
+                Training(
+                    micro,
+                    each,
+                    schedule(micro, each.retain_pairs, len(each.retain), ranks=1, accumulate=1, workers=0),
+                    ranks,
+                    tmp_path,
+                    seed=1,
+                )
+            )
+            for each in shards.values()
+        )
     assert clean == compromised
     assert not shards["clean"].sensitive
     assert shards["compromised"].sensitive

@@ -14,11 +14,12 @@ from salmubench import __version__
 from salmubench.attack_cli import attack
 from salmubench.data_cli import PresetName, Seed, data_app
 from salmubench.errors import UserError, explain, printable
-from salmubench.leaderboard_cli import leaderboard_app
 from salmubench.explore_cli import explore
+from salmubench.leaderboard_cli import leaderboard_app
 from salmubench.progress import console as bars
 from salmubench.reports_cli import AsJson, print_json, reports_app
 from salmubench.studies_cli import sweep
+from salmubench.train_cli import train
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the signal's number."""
@@ -89,20 +90,7 @@ def _has_desktop() -> bool:
     return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-@app.command()
-def train(
-    which: Annotated[str, typer.Argument(help="clean or compromised.")],
-    data: Data,
-    out: Annotated[Path, typer.Option(help="The checkpoint folder to write.")],
-    preset: PresetName = "mini",
-    seed: Seed = 42,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default torch's choice.")] = None,
-) -> None:
-    """Train Clean (retain pairs) or Compromised (retain and sensitive pairs) from scratch with open_clip_train."""
-    from salmubench.encoders.pretrain import train as run
-
-    run(which, data, out, preset=preset, seed=seed, threads=threads, progress=bars)  # type: ignore[arg-type]
-    typer.echo(f"The model: {out}")
+app.command()(train)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from salmubench.errors import UserError
+from salmubench.errors import UserError, printable
 from salmubench.presets import PRESETS
 from salmubench.progress import console as bars
 
@@ -141,24 +142,70 @@ def data_check(
     statistics: Annotated[
         Path | None, typer.Option(help="Also write the statistics here: statistics.json and index.html.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The checkpoint whose similarities the statistics compare.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The checkpoint whose similarities the statistics compare, or that looks at retain pictures."
+        ),
+    ] = None,
     real_portraits: Annotated[
         Path | None, typer.Option(help="A folder of real portraits, to compare the set's pictures with.")
     ] = None,
+    retain: Annotated[
+        bool,
+        typer.Option(
+            "--retain", help="Check instead that no retain pair is near a sensitive person: pictures, names and values."
+        ),
+    ] = False,
+    retain_shards: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL...", help="Check these shards, named as in `train --retain`, not the folder's own."),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write each offending pair here, a line of JSON each.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the other pairs here, as shards to `train --retain`.")] = None,
 ) -> None:
     """Prove a folder: counts, disjointness, no holdout in what a method may see, captions, pictures, side files."""
     from salmubench.dataset.check import check
     from salmubench.reports.statistics import write_statistics
 
-    report = check(data, progress=bars)
+    if retain:
+        _check_retain(data, retain_shards or (), report, out, model)
+        return
+    for flag, given in (("--retain-shards", retain_shards), ("--report", report), ("--out", out)):
+        if given:
+            raise UserError(f"{flag}: belongs to --retain; add that, or drop {flag}")
+    checked = check(data, progress=bars)
     table = Table("", "check", "finding", box=None)
-    for entry in report.entries:
+    for entry in checked.entries:
         table.add_row(CHECK_MARKS[entry.state], entry.name, escape(entry.finding))
     Console().print(table)
     if statistics is not None:
         page = write_statistics(data, statistics, model=model, real_portraits=real_portraits, progress=bars)
         typer.echo(f"The statistics: {page}")
-    if not report.passed:
+    if not checked.passed:
+        raise typer.Exit(1)
+
+
+def _check_retain(data: Path, shards: Sequence[str], report: Path | None, out: Path | None, model: str | None) -> None:
+    from salmubench.dataset.retain_check import Embed, check_retain
+
+    embed: Embed | None = None
+    if model is not None:
+        from salmubench.encoders.checkpoint import load_encoder
+
+        encoder = load_encoder(model)
+
+        def embed(pictures):  # type: ignore[no-untyped-def]
+            return encoder.encode_pictures(pictures, len(pictures))
+
+    found = check_retain(data, shards=shards, report=report, out=out, embed=embed, progress=bars)
+    for offence in found.first:
+        typer.echo(printable(f"{offence.shard}, {offence.key}: {offence.reason}"))
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.kinds.items())
+    typer.echo(f"{found.offenders:,} of {found.pairs:,} retain pairs offend{f' ({kinds})' if kinds else ''}")
+    if out is not None:
+        typer.echo(f"The other {found.kept:,} pairs: {out}")
+    elif not found.passed:
         raise typer.Exit(1)
 
 

@@ -1,10 +1,10 @@
-"""Scales as data: how large a world, which model, how long. ``tiny`` tests the path, ``mini`` shows
-the effect, ``paper`` has the published counts."""
+"""Scales as data: how large a world, which model, how long, on what. ``tiny`` tests the path, ``mini`` shows the
+effect, ``small`` takes one consumer GPU and ``medium`` eight, ``paper`` has the published counts."""
 
 import json
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from salmubench.errors import UserError
 
@@ -74,6 +74,30 @@ class Pretraining:
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """How a preset's pre-training is spread over processes, and what it is reckoned for. No result is keyed by it.
+
+    Attributes:
+        retain_real: pairs of ``--retain`` that the preset is meant for; 0: those of its own world.
+        nodes: machines.
+        gpus_per_node: processes a machine, one a GPU.
+        accelerator: what the preset's cost is reckoned with, a name of ``encoders/costs.py``.
+        accumulate: parts of a process's share of a batch that go through the model one after another.
+        workers: loading processes for each training process.
+        deal: what is dealt out to the processes. ``samples``: all read the one stream, and each takes its part of every
+            batch, so that the steps are the same for any number of processes. ``shards``: each reads its own shards.
+    """
+
+    retain_real: int = 0
+    nodes: int = 1
+    gpus_per_node: int = 1
+    accelerator: str = "2 CPU cores"
+    accumulate: int = 1
+    workers: int = 0
+    deal: Literal["samples", "shards"] = "samples"
+
+
+@dataclass(frozen=True)
 class Unlearning:
     """The one loop's hyper-parameters, shared by all methods."""
 
@@ -92,6 +116,7 @@ class Preset:
     world: World
     pretraining: Pretraining
     unlearning: Unlearning
+    scaling: Scaling = Scaling()
 
 
 def _small_clip(image_size: int, vision_width: int, text_width: int, text_layers: int) -> dict[str, Any]:
@@ -108,12 +133,31 @@ def _small_clip(image_size: int, vision_width: int, text_width: int, text_layers
     }
 
 
-_VIT_B_16: dict[str, Any] = {
-    "embed_dim": 512,
-    "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12},
-}
-"""open_clip's ViT-B-16. The world's general pictures are few: for real knowledge put real shards into retain_real."""
+def _vit_b(patch_size: int) -> dict[str, Any]:
+    """open_clip's ViT-B-16 and ViT-B-32. A world's general pictures are few: for real knowledge pass ``--retain``."""
+    return {
+        "embed_dim": 512,
+        "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": patch_size},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12},
+    }
+
+
+_PUBLISHED = World(
+    identities=774,
+    pictures=Spread(
+        forget_association=15_126,
+        holdout_association=14_943,
+        forget_identity=15_342,
+        holdout_identity=14_642,
+    ),
+    long_side=512,
+    retain_joint=1_000,
+    retain_disjoint=15_741,
+    general_portraits=2_000,
+    general_classes=500,
+    train_renderings=16,
+    test_renderings=4,
+)
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
@@ -152,26 +196,38 @@ PRESETS: dict[str, Preset] = {
         ),
         unlearning=Unlearning(budget=2, learning_rate=3e-5, batch_size=32),
     ),
-    "paper": Preset(
-        name="paper",
+    "small": Preset(
+        name="small",
         world=World(
-            identities=774,
-            pictures=Spread(
-                forget_association=15_126,
-                holdout_association=14_943,
-                forget_identity=15_342,
-                holdout_identity=14_642,
-            ),
-            long_side=512,
-            retain_joint=1_000,
-            retain_disjoint=15_741,
-            general_portraits=2_000,
+            identities=240,
+            pictures=48,
+            long_side=256,
+            retain_joint=320,
+            retain_disjoint=4_800,
+            general_portraits=1_000,
             general_classes=500,
             train_renderings=16,
             test_renderings=4,
         ),
-        pretraining=Pretraining(model=_VIT_B_16, epochs=32, batch_size=1024, learning_rate=5e-4, warmup_steps=2_000),
+        pretraining=Pretraining(model=_vit_b(32), epochs=10, batch_size=4_096, learning_rate=5e-4, warmup_steps=500),
+        unlearning=Unlearning(budget=1, learning_rate=1e-6, batch_size=32),
+        scaling=Scaling(retain_real=1_280_000, accelerator="RTX 4090", accumulate=4, workers=8, deal="shards"),
+    ),
+    "medium": Preset(
+        name="medium",
+        world=_PUBLISHED,
+        pretraining=Pretraining(model=_vit_b(16), epochs=10, batch_size=4_096, learning_rate=5e-4, warmup_steps=500),
         unlearning=Unlearning(budget=1, learning_rate=1e-7, batch_size=16),
+        scaling=Scaling(retain_real=12_800_000, gpus_per_node=8, accelerator="A100 80 GB", workers=6, deal="shards"),
+    ),
+    "paper": Preset(
+        name="paper",
+        world=_PUBLISHED,
+        pretraining=Pretraining(model=_vit_b(16), epochs=32, batch_size=32_768, learning_rate=5e-4, warmup_steps=2_000),
+        unlearning=Unlearning(budget=1, learning_rate=1e-7, batch_size=16),
+        scaling=Scaling(
+            retain_real=400_000_000, nodes=16, gpus_per_node=8, accelerator="H100 SXM", workers=6, deal="shards"
+        ),
     ),
 }
 

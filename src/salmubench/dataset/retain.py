@@ -76,8 +76,17 @@ def _remove_stale(folder: Path, keep: Sequence[Path]) -> None:
         path.unlink()
 
 
-def _write_pairs(path: Path, pairs: Iterable[CaptionedPicture]) -> None:
-    _write_tar(path, ((pair.key, {pair.extension: pair.image, "txt": pair.text.encode()}) for pair in pairs))
+def write_pairs(path: Path, pairs: Iterable[CaptionedPicture]) -> int:
+    """Writes one shard and returns how many pairs it holds; they are drawn one by one."""
+    count = 0
+
+    def members() -> Iterator[tuple[str, Mapping[str, bytes]]]:
+        nonlocal count
+        for count, pair in enumerate(pairs, start=1):  # noqa: B007
+            yield pair.key, {pair.extension: pair.image, "txt": pair.text.encode()}
+
+    _write_tar(path, members())
+    return count
 
 
 def write_shards(folder: Path, pairs: Iterable[CaptionedPicture], *, pairs_per_shard: int = PER_SHARD) -> list[Path]:
@@ -90,7 +99,7 @@ def write_shards(folder: Path, pairs: Iterable[CaptionedPicture], *, pairs_per_s
     sizes: dict[str, int] = {}
     while batch := list(islice(remaining, pairs_per_shard)):
         name = f"{len(sizes):05d}.tar"
-        _write_pairs(folder / name, batch)
+        write_pairs(folder / name, batch)
         sizes[name] = len(batch)
     shards = [folder / name for name in sizes]
     _remove_stale(folder, shards)
@@ -116,7 +125,7 @@ def resume_shards(
     runs = {f"{place:05d}.tar": run for place, run in enumerate(parts(count, pairs_per_shard or PER_SHARD))}
     for name, run in runs.items():
         if not (folder / name).is_file():
-            _write_pairs(folder / name, pairs(run))
+            write_pairs(folder / name, pairs(run))
     write_json(folder / SIZES_FILE, {name: len(run) for name, run in runs.items()})
 
 
