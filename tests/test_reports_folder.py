@@ -139,6 +139,7 @@ def test_folders_of_a_sweep_give_their_reports_and_attacks(reports: list[Path], 
     found = read_sources([tmp_path, tmp_path / "runs" / "delete-2x" / "report.json"])
     assert sorted(report.name for report in found.reports) == sorted(path.stem for path in reports)
     assert found.curves == (Curve("x", (0, 1, 5), (0.0, 0.01, 0.05), ((0.0, 0.1),) * 3, (0.0,) * 3),)
+    assert read_sources([reports[0].parent]) == read_sources(sorted(reports))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: holds no report"):
         read_sources([tmp_path / "empty"])

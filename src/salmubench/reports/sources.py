@@ -10,7 +10,7 @@ from salmubench.reports.relearning import Curve, is_attack, read_curves
 
 IN_FOLDER = ("report.json", "reports/*.json", "runs/*/report.json", "*/report.json", "attack.json",
              "runs/*/attack.json", "*/attack.json")  # fmt: skip
-"""Where the files of a run, a sweep or a demo lie in their folder."""
+"""Where the files of a run, a sweep or a demo lie in their folder; one with none of these has reports alone."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read_sources(named: Sequence[Path]) -> Sources:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = list(dict.fromkeys(file for pattern in IN_FOLDER for file in sorted(path.glob(pattern)) if file.is_file()))
-    if not found:
+    found = [file for pattern in IN_FOLDER for file in sorted(path.glob(pattern)) if file.is_file()]
+    if not found and not (found := sorted(path.glob("*.json"))):
         raise UserError(f"{path}: holds no report ({', '.join(IN_FOLDER[:3])}); name the report files")
     return found
