@@ -24,7 +24,7 @@ from salmubench.unlearning.method import Method, NoOptions, Step, clip_loss, met
 from salmubench.unlearning.plan import make_plan
 from salmubench.unlearning.run import parameter_groups
 
-BATCH, ROUNDS, WARM = 32, 60, 5
+BATCH, ROUNDS, WARM = 32, 40, 4
 
 
 class FineTuning(Method[NoOptions]):

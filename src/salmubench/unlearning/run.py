@@ -356,7 +356,8 @@ def _compiling(compiled: bool) -> Iterator[None]:
     try:
         yield
     except TorchDynamoException as error:
-        raise RunError(f"--compile: torch.compile failed ({str(error).splitlines()[0]}); run without it") from error
+        reason = str(getattr(error, "inner_exception", error)).splitlines()[0]
+        raise RunError(f"--compile: torch.compile failed ({reason}); run without it") from error
 
 
 @contextmanager
