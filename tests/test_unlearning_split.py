@@ -223,9 +223,10 @@ def test_parts_of_a_run_give_the_whole_runs_weights(precision: str, folder: Path
 
 @pytest.mark.slow
 def test_the_command_line_under_torchrun(folder: Path, model: Path, tmp_path: Path) -> None:
-    alone = unlearn("vlunlearn", model, folder, tmp_path / "alone", **SMALL)
+    # Not vlunlearn: its first gradient by retain tokens is rounding alone, which AdamW makes whole steps of.
+    alone = unlearn("cliperase-ce", model, folder, tmp_path / "alone", **SMALL)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "salmubench"]
-    command += ["unlearn", "vlunlearn", "--model", model, "--data", folder, "--out", tmp_path / "two", "--chunks", 2]
+    command += ["unlearn", "cliperase-ce", "--model", model, "--data", folder, "--out", tmp_path / "two", "--chunks", 2]
     command += ["--batch-size", 6, "--learning-rate", "1e-3", "--device", "cpu"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
