@@ -218,6 +218,7 @@ def test_a_run_that_saw_a_holdout_row_is_marked(data: Path, tmp_path: Path, spli
         origin = evaluate(path, data, arch=arch, limit=2, device="cpu").provenance
         assert origin.unlearning == {**RECORD, "weights_sha256": origin.weights_sha256}
         assert origin.touched_holdout is (split is not None)
+        assert origin.run["unlearning"] == {"seconds": 3.2}
 
 
 def test_without_a_record_nothing_is_claimed(data: Path, report: Report, tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ def test_every_method_runs_and_records_what_it_saw(name: str, folder: Path, mode
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == list(range(steps))
     assert all(math.isfinite(line["loss"]) and 0 <= line["data_wait"] <= 1 for line in log)
+    assert all(line["pairs_per_second"] > 0 and line["peak_memory_mb"] > 50 for line in log)
+    assert (record["run"]["pairs_per_second"] is not None) == built.trains
     before, after = load_encoder(model, device="cpu").model, load_encoder(out, device="cpu").model
     for (key, old), new in zip(before.state_dict().items(), after.state_dict().values(), strict=True):
         statistics = key.endswith(("running_mean", "running_var", "num_batches_tracked"))

@@ -4,6 +4,9 @@ import json
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from salmubench.encoders.checkpoint import load_encoder
-from salmubench.errors import UserError
-from salmubench.progress import silent
+from salmubench.errors import RunError, UserError
+from salmubench.progress import Advance, silent
 from salmubench.unlearning.data import ForgetRetain
 from salmubench.unlearning.features import FeatureSource
 from salmubench.unlearning.method import Step, methods, trained_weights
@@ -206,3 +209,73 @@ def test_processes_of_which_one_is_killed_go_on_to_the_same_bytes(runs: Path) ->
     """The second is killed in mid-run, then the first, which writes."""
     assert products(runs / "killed") == products(runs / "munba-2")
     assert losses(runs / "killed") == losses(runs / "munba-2")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_parts_of_a_run_give_the_whole_runs_weights(precision: str, folder: Path, model: Path, tmp_path: Path) -> None:
+    """Through the public function, in both precisions: the same losses to what rounding leaves."""
+    runs = [unlearn("cliperase-ce", model, folder, tmp_path / f"{n}", precision=precision, chunks=n, **SMALL)
+            for n in (1, 3)]  # fmt: skip
+    assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=1e-4 if precision == "fp32" else 0.05)
+    with pytest.raises(UserError, match="chunks 3, not 1; give another --out"):
+        unlearn("cliperase-ce", model, folder, runs[1], precision=precision, **SMALL)
+
+
+@pytest.mark.slow
+def test_the_command_line_under_torchrun(folder: Path, model: Path, tmp_path: Path) -> None:
+    # Not vlunlearn: its first gradient by retain tokens is rounding alone, which AdamW makes whole steps of.
+    alone = unlearn("cliperase-ce", model, folder, tmp_path / "alone", **SMALL)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "salmubench"]
+    command += ["unlearn", "cliperase-ce", "--model", model, "--data", folder, "--out", tmp_path / "two", "--chunks", 2]
+    command += ["--batch-size", 6, "--learning-rate", "1e-3", "--device", "cpu"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "two") == pytest.approx(losses(alone), rel=1e-4)
+    record = json.loads((tmp_path / "two" / "record.json").read_text())
+    assert (record["processes"], record["chunks"], record["compiled"]) == (2, 2, False)
+
+
+class Stopped(Exception):
+    """A run is broken off."""
+
+
+@pytest.mark.slow
+def test_a_compiled_run_has_the_same_losses_and_resumes_to_the_same_bytes(
+    folder: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its steps are of 6 and of 5 pairs: each size has a graph of its own, whichever was met first."""
+    plain = unlearn("delete", model, folder, tmp_path / "plain", **SMALL)
+    whole = unlearn("delete", model, folder, tmp_path / "whole", compiled=True, **SMALL)
+    assert losses(whole) == pytest.approx(losses(plain), rel=1e-3)
+    assert json.loads((whole / "record.json").read_text())["compiled"] is True
+
+    @contextmanager
+    def progress(description: str, total: int) -> Iterator[Advance]:
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if description.startswith("unlearning") and 12 < done < total:
+                raise Stopped
+
+        yield advance
+
+    with pytest.raises(Stopped):
+        unlearn("delete", model, folder, tmp_path / "again", compiled=True, checkpoint_seconds=0, progress=progress,
+                **SMALL)  # fmt: skip
+    torch.compiler.reset()
+    assert products(unlearn("delete", model, folder, tmp_path / "again", compiled=True, **SMALL)) == products(whole)
+
+
+@pytest.mark.slow
+def test_a_failing_compiler_is_one_sentence(
+    folder: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=broken))
+    with pytest.raises(RunError, match=r"--compile: torch\.compile failed .*no compiler here.*; run without it"):
+        unlearn("finetuning", model, folder, tmp_path / "out", compiled=True, **SMALL)
+    assert not (tmp_path / "out" / "record.json").exists()

@@ -207,7 +207,7 @@ def _evaluate(
         results = measure(wanted, embeddings)
         entries = {key: entry(metrics[key].spec, results[key], chosen[key], measured.captions, seed) for key in results}
         report = Report(schema=1, name=title, metrics=entries, provenance=origin)
-        facts = run_facts(started) | dict(embeddings.facts) | {"models": len(encoders)}
+        facts = origin.run | run_facts(started) | dict(embeddings.facts) | {"models": len(encoders)}
         update = {
             "verdict": judge(report, *bounds) if bounds else None,
             "provenance": origin.model_copy(update={"run": facts}),

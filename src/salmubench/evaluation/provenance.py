@@ -37,7 +37,7 @@ def provenance(
     seed: int,
     skipped: list[str],
 ) -> Provenance:
-    """All that is known before the measuring; ``run`` is empty as yet.
+    """All that is known before the measuring; ``run`` holds what the unlearning cost, if anything.
 
     Args:
         encoder: the loaded checkpoint.
@@ -71,7 +71,15 @@ def provenance(
         touched_holdout=None if consumed is None else not holdouts.isdisjoint(consumed),
         limit=limit,
         skipped_pictures=skipped,
+        run={} if record is None else _cost(record),
     )
+
+
+def _cost(record: dict[str, Any]) -> dict[str, Any]:
+    """Seconds, pairs a second, data wait and peak memory of an unlearning run; not its paths."""
+    run = record.get("run")
+    cost = {key: value for key, value in run.items() if isinstance(value, int | float)} if isinstance(run, dict) else {}
+    return {"unlearning": cost} if cost else {}
 
 
 def _fingerprint(knowledge: GeneralKnowledge) -> str:

@@ -288,7 +288,8 @@ def unlearn(
                 source.start(built, encoder.model, progress)
             with trained.adapters(encoder.model, seed):
                 loop = Loop(built, settings, encoder.model, source, accelerator, out)
-                loop.run(checkpoint_seconds=checkpoint_seconds, progress=progress)
+                with _compiling(compiled):
+                    loop.run(checkpoint_seconds=checkpoint_seconds, progress=progress)
         loop.method.finish(loop.bare, torch.Generator().manual_seed(derive(seed, "unlearning", "finish")))
         if accelerator.is_main_process:
             _publish(loop, entry, encoder, {"model": str(model), "data": str(data)})
@@ -343,6 +344,21 @@ def _accelerator(device: str | None, precision: str, tracker: str | None, out: P
     if device is not None and device != accelerator.device.type:
         raise UserError(f"--device {device}: accelerate offers {accelerator.device.type} here; choose that or cpu")
     return accelerator
+
+
+@contextmanager
+def _compiling(compiled: bool) -> Iterator[None]:
+    """Says in one sentence that torch.compile failed, for want of a C++ compiler, say."""
+    if not compiled:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException  # seconds to import
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = str(getattr(error, "inner_exception", error)).splitlines()[0]
+        raise RunError(f"--compile: torch.compile failed ({reason}); run without it") from error
 
 
 @contextmanager
