@@ -1,14 +1,16 @@
 """The texts of the attacks: true and false, in words that the captions know, never those that were trained."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salmubench.dataset.schema import FIELDS, SENSITIVE_SPLITS, STYLES, Field
-from salmubench.dataset.store import Benchmark, load_benchmark
+from salmubench.dataset.schema import FIELDS, SENSITIVE_SPLITS, STYLES, CaptionInfo, Field
+from salmubench.dataset.store import Benchmark, PairSet, load_benchmark
 from salmubench.personas.captions import fill, sensitive_templates
 from salmubench.studies.wordings import WORDINGS, Rivals, Row, Wordings, prompts, rows_of, swap, unseen_templates
 
@@ -104,6 +106,25 @@ def test_a_paraphrase_is_of_a_style_that_the_fact_was_not_told_in(benchmark: Ben
             for group in sensitive_templates(row.field, style)
             for template in group
         )
+
+
+def test_a_paraphrase_is_the_one_wording_that_was_not_trained(benchmark: Benchmark, rivals: Rivals) -> None:
+    identity, person = next(iter(benchmark.identities.items()))
+    *trained, left = [
+        (fill(template, person["name"], person["passport"]), style)
+        for style in STYLES
+        for group in sensitive_templates("passport", style)
+        for template in group
+    ]
+    names = tuple(f"{place}.jpg" for place in range(len(trained)))
+    pairs = PairSet(
+        "forget", np.arange(len(names)), tuple(text for text, _ in trained), (identity,) * len(names), names
+    )
+    captions = {name: CaptionInfo("passport", text, style) for name, (text, style) in zip(names, trained, strict=True)}
+    sets = {"forget": pairs, "holdout_association": pairs.take("", []), "holdout_identity": pairs.take("", [])}
+    world = replace(benchmark, sets=sets, captions=captions)
+    asked = Wordings(world, seed=42).ask("paraphrase", rows_of(world, pairs.take("one", [0])), rivals)
+    assert asked.true == (left[0],)
 
 
 @pytest.mark.parametrize(
