@@ -1,4 +1,4 @@
-"""mkdocs hook: TeX formulas become SVG in the page, drawn by matplotlib, so that no script or font is fetched for them."""
+"""mkdocs hook: TeX formulas become SVG in the page, drawn by matplotlib: no script or font is fetched for them."""
 
 import html
 import re
@@ -13,7 +13,9 @@ SIZE = 15.0
 """Pixels of a letter in running text."""
 SPELT = {r"\lVert": r"\|", r"\rVert": r"\|", r"\tfrac12": r"\frac{1}{2}"}
 """What matplotlib's TeX lacks, in words that it has."""
-_CODE_OR_FORMULA = re.compile(r"```.*?```|`[^`\n]*`|\$\$(?P<display>.+?)\$\$|\$(?P<inline>[^$\s][^$\n]*?)\$", re.DOTALL)
+_CODE_OR_FORMULA = re.compile(
+    r"```.*?```|`[^`\n]*`|\$\$(?P<display>.+?)\$\$|\$(?P<inline>[^$\s](?:[^$\n]*[^$\s])?)\$", re.DOTALL
+)
 _LETTERS = {Outline.MOVETO: "M", Outline.LINETO: "L", Outline.CURVE3: "Q", Outline.CURVE4: "C"}
 
 
@@ -37,9 +39,10 @@ def svg(tex: str, *, display: bool = False) -> str:
         else:
             steps.append(_LETTERS[code] + " ".join(f"{value:.2f}" for value in points * ([1, -1] * (len(points) // 2))))
     style = "" if display else f' style="vertical-align: {-depth:.2f}px"'
+    kind, box = "formula display" if display else "formula", height + 1
     return (
-        f'<svg class="formula{" display" if display else ""}" role="img" aria-label="{html.escape(tex.strip())}"{style} '
-        f'width="{width:.2f}" height="{height + 1:.2f}" viewBox="0 {depth - height - 1:.2f} {width:.2f} {height + 1:.2f}">'
+        f'<svg class="{kind}" role="img" aria-label="{html.escape(tex.strip())}"{style} width="{width:.2f}" '
+        f'height="{box:.2f}" viewBox="0 {depth - box:.2f} {width:.2f} {box:.2f}">'
         f'<path d="{"".join(steps)}"/></svg>'
     )
 
