@@ -28,6 +28,8 @@ def svg(tex: str, *, display: bool = False) -> str:
     spelt = " ".join(tex.split())
     for lacking, known in SPELT.items():
         spelt = spelt.replace(lacking, known)
+    if display:
+        spelt = spelt.replace(r"\frac", r"\dfrac")
     size = SIZE * (1.15 if display else 1)
     font = FontProperties(family="DejaVu Sans", math_fontfamily="dejavuserif", size=size)
     width, height, depth, *_ = MathTextParser("path").parse(f"${spelt}$", dpi=72, prop=font)
@@ -52,7 +54,7 @@ def on_page_markdown(markdown: str, **event: Any) -> str:
 
     def draw(found: re.Match[str]) -> str:
         if found["display"]:
-            return f"\n\n{svg(found['display'], display=True)}\n\n"
+            return f'\n\n<div class="formulas">{svg(found["display"], display=True)}</div>\n\n'
         return svg(found["inline"]) if found["inline"] else found[0]
 
     return _CODE_OR_FORMULA.sub(draw, markdown)
