@@ -41,6 +41,23 @@ def test_two_entries_cannot_share_a_name() -> None:
         registry.add("one", 2)
 
 
+def test_what_is_typed_again_in_a_notebook_takes_the_formers_place() -> None:
+    registry: Registry[int] = Registry("thing", "salmubench.unlearning.methods")
+
+    def typed(name: str, module: str = "__main__") -> type:
+        return type(name, (), {"__module__": module})
+
+    registry.add("one", 1, source=typed("Mine"))
+    registry.add("one", 2, source=typed("Mine"))
+    assert registry["one"] == 2
+    for other in (typed("Other"), typed("Mine", "package"), None):
+        with pytest.raises(ValueError, match="two things"):
+            registry.add("one", 3, source=other)
+    registry.add("shipped", 1, source=typed("Mine", "package"))
+    with pytest.raises(ValueError, match="two things"):
+        registry.add("shipped", 2, source=typed("Mine"))
+
+
 @given(seed=st.integers(0, 2**31), names=st.lists(st.one_of(st.text(max_size=8), st.integers(0, 99)), min_size=1))
 def test_a_purpose_has_its_own_stream_whatever_others_draw(seed: int, names: list[str | int]) -> None:
     alone = generator(seed, *names).random(3)

@@ -1,4 +1,4 @@
-"""mkdocs hook: TeX formulas become SVG in the page, drawn by matplotlib, so that no script or font is fetched for them."""
+"""mkdocs hook: TeX formulas become SVG in the page, drawn by matplotlib: no script or font is fetched for them."""
 
 import html
 import re
@@ -13,7 +13,9 @@ SIZE = 15.0
 """Pixels of a letter in running text."""
 SPELT = {r"\lVert": r"\|", r"\rVert": r"\|", r"\tfrac12": r"\frac{1}{2}"}
 """What matplotlib's TeX lacks, in words that it has."""
-_CODE_OR_FORMULA = re.compile(r"```.*?```|`[^`\n]*`|\$\$(?P<display>.+?)\$\$|\$(?P<inline>[^$\s][^$\n]*?)\$", re.DOTALL)
+_CODE_OR_FORMULA = re.compile(
+    r"```.*?```|`[^`\n]*`|\$\$(?P<display>.+?)\$\$|\$(?P<inline>[^$\s](?:[^$\n]*[^$\s])?)\$", re.DOTALL
+)
 _LETTERS = {Outline.MOVETO: "M", Outline.LINETO: "L", Outline.CURVE3: "Q", Outline.CURVE4: "C"}
 
 
@@ -26,6 +28,8 @@ def svg(tex: str, *, display: bool = False) -> str:
     spelt = " ".join(tex.split())
     for lacking, known in SPELT.items():
         spelt = spelt.replace(lacking, known)
+    if display:
+        spelt = spelt.replace(r"\frac", r"\dfrac")
     size = SIZE * (1.15 if display else 1)
     font = FontProperties(family="DejaVu Sans", math_fontfamily="dejavuserif", size=size)
     width, height, depth, *_ = MathTextParser("path").parse(f"${spelt}$", dpi=72, prop=font)
@@ -37,9 +41,10 @@ def svg(tex: str, *, display: bool = False) -> str:
         else:
             steps.append(_LETTERS[code] + " ".join(f"{value:.2f}" for value in points * ([1, -1] * (len(points) // 2))))
     style = "" if display else f' style="vertical-align: {-depth:.2f}px"'
+    kind, box = "formula display" if display else "formula", height + 1
     return (
-        f'<svg class="formula{" display" if display else ""}" role="img" aria-label="{html.escape(tex.strip())}"{style} '
-        f'width="{width:.2f}" height="{height + 1:.2f}" viewBox="0 {depth - height - 1:.2f} {width:.2f} {height + 1:.2f}">'
+        f'<svg class="{kind}" role="img" aria-label="{html.escape(tex.strip())}"{style} width="{width:.2f}" '
+        f'height="{box:.2f}" viewBox="0 {depth - box:.2f} {width:.2f} {box:.2f}">'
         f'<path d="{"".join(steps)}"/></svg>'
     )
 
@@ -49,7 +54,7 @@ def on_page_markdown(markdown: str, **event: Any) -> str:
 
     def draw(found: re.Match[str]) -> str:
         if found["display"]:
-            return f"\n\n{svg(found['display'], display=True)}\n\n"
+            return f'\n\n<div class="formulas">{svg(found["display"], display=True)}</div>\n\n'
         return svg(found["inline"]) if found["inline"] else found[0]
 
     return _CODE_OR_FORMULA.sub(draw, markdown)

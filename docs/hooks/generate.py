@@ -24,6 +24,8 @@ EXTENDING = {
     "salmubench.evaluation.metric": ("metric", "MetricSpec", "MetricResult"),
 }
 """What a new method or metric is made of, beside the package's public functions."""
+WIDEST = 88
+"""Letters of a signature that stands on one line."""
 SECTIONS = ("Args", "Returns", "Raises", "Attributes")
 
 
@@ -60,8 +62,17 @@ def signature(name: str, thing: Any) -> str:
         made = inspect.signature(thing)
     except ValueError:
         return f"class {name}"
-    written = made.format(max_width=88)
-    return f"{'class' if inspect.isclass(thing) else 'def'} {name}{written}".replace("salmubench.", "")
+    written = f"{'class' if inspect.isclass(thing) else 'def'} {name}{made}"
+    if len(written) > WIDEST:
+        end = "" if made.return_annotation is made.empty else f" -> {inspect.formatannotation(made.return_annotation)}"
+        lines, starred = [], False
+        for argument in made.parameters.values():
+            if argument.kind is argument.KEYWORD_ONLY and not starred:
+                lines.append("    *,")
+                starred = True
+            lines.append(f"    {argument},")
+        written = "\n".join([written.partition("(")[0] + "(", *lines, f"){end}"])
+    return written.replace("salmubench.", "")
 
 
 def python() -> str:
@@ -130,10 +141,10 @@ def numbers() -> str:
     """How each number in the docs is made: the demo's files, and what each benchmark says of itself."""
     rows = [
         "# Where each number comes from",
-        "No number in these pages is typed in by hand and left alone: each is a file of a run, or printed by a script.\n",
+        "Each number in these pages is in a file that a run wrote, or is printed by a script.\n",
         "- The tables and figures of [the demo](../results/mini/README.md) are the files that `make demo` wrote.",
-        "- The official evaluator's numbers for the published models, and the paper's recovered rows, are other people's: "
-        "the pages that show them say so.",
+        "- The official evaluator's numbers for the published models, and the paper's recovered rows, are other "
+        "people's: the pages that show them say so.",
         "- Worked examples of [the metrics](../metrics.md) are run by the tests.",
         "- Speeds are ratios of two things run side by side; the scripts of `benchmarks/` print them:\n",
         "| script | what it measures |",

@@ -1,6 +1,5 @@
-"""mkdocs hook: pages that are written for the repository work in the site: a link to a file of code leads to its text."""
+"""mkdocs hook: pages written for the repository work in the site: a link to a file of code leads to its text."""
 
-import os
 import posixpath
 import re
 from pathlib import Path
@@ -33,7 +32,8 @@ def target(path: str) -> str | None:
 def links(markdown: str, uri: str) -> list[str]:
     """The files of the repository, outside of docs/, that a page links to."""
     here = posixpath.dirname(origin(uri))
-    paths = [posixpath.normpath(posixpath.join(here, found["path"])) for found in _LINK.finditer(markdown) if found["path"]]
+    linked = (found["path"] for found in _LINK.finditer(markdown) if found["path"])
+    paths = [posixpath.normpath(posixpath.join(here, path)) for path in linked]
     return [path for path in paths if (target(path) or "").startswith("source/")]
 
 
@@ -45,7 +45,7 @@ def on_files(files: Files, config: Any) -> Files:
     for path in sorted(wanted):
         code = (ROOT / path).read_text(encoding="utf-8")
         fence = "`" * (1 + max((len(run) for run in re.findall(r"`{3,}", code)), default=2))
-        kind = os.path.splitext(path)[1].lstrip(".") or "text"
+        kind = Path(path).suffix.lstrip(".") or "text"
         content = f"---\nsearch:\n  exclude: true\n---\n# {path}\n\n{fence}{kind}\n{code}\n{fence}\n"
         files.append(File.generated(config, f"source/{path}.md", content=content))
     return files

@@ -148,7 +148,7 @@ def metric(spec: MetricSpec, inputs: Inputs, *, options: type = NoOptions) -> Ca
     """
 
     def register(compute: Compute) -> Compute:
-        metrics.add(spec.key, Metric(spec, inputs, compute, options))
+        metrics.add(spec.key, Metric(spec, inputs, compute, options), source=compute)
         return compute
 
     return register
