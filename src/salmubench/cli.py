@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 
 from salmubench import __version__
-from salmubench.data_cli import PresetName, Seed, data_app
+from salmubench.data_cli import data_app
 from salmubench.errors import UserError, explain, printable
+from salmubench.flags import PresetName, Seed
 from salmubench.progress import console as bars
 from salmubench.train_cli import train
 
