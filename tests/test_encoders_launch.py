@@ -7,15 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from open_clip_train.data import SharedEpoch
 from safetensors.torch import load_file
 from torch import nn
 
 from salmubench.atomic import read_json
+from salmubench.dataset.pictures import index_tar
 from salmubench.dataset.retain import CaptionedPicture, read_shards, write_shards
 from salmubench.dataset.urls import count_pairs, expand_urls
 from salmubench.encoders.checkpoint import WEIGHTS_FILE
@@ -24,8 +28,9 @@ from salmubench.encoders.pretrain import train
 from salmubench.encoders.ranks import SharedBatchNorm, share_statistics
 from salmubench.encoders.schedule import schedule
 from salmubench.encoders.shards import training_shards
+from salmubench.encoders.stream import BATCH, Deal, WovenShards
 from salmubench.errors import UserError
-from salmubench.presets import PRESETS, Preset
+from salmubench.presets import PRESETS, Preset, Scaling
 
 ALONE = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -162,6 +167,48 @@ def test_accumulation_sees_every_pair(world: Path, micro: Preset, tmp_path: Path
     record = read_json(parts / "training.json")
     assert "--accum-freq=2" in record["arguments"]
     assert record["losses"] == pytest.approx(whole["losses"], rel=0.1)  # batch statistics are those of the halves
+
+
+@pytest.mark.parametrize(("ranks", "workers"), [(1, 2), (3, 1), (2, 2)])
+def test_workers_with_own_shards_see_each_sensitive_pair_once(
+    micro: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, workers: int
+) -> None:
+    retain, sensitive = (
+        {str(path): len(index_tar(path)) for path in write_shards(tmp_path / name, pairs, pairs_per_shard=size)}
+        for name, size, pairs in (
+            ("r", 7, [CaptionedPicture(f"r{n}", b"x", "x") for n in range(50)]),
+            ("s", 2, [CaptionedPicture(f"s{n}", b"x", "x") for n in range(31)]),
+        )
+    )
+    scale = replace(
+        micro, pretraining=replace(micro.pretraining, batch_size=12), scaling=Scaling(workers=workers, deal="shards")
+    )
+    plan = schedule(scale, 50, len(retain), ranks=ranks, accumulate=1, workers=workers)
+    monkeypatch.setenv("WORLD_SIZE", str(ranks))
+    monkeypatch.setenv("NUM_WORKERS", str(workers))
+    seen: list[str] = []
+    for rank in range(ranks):
+        for worker in range(workers):
+            monkeypatch.setenv("RANK", str(rank))
+            monkeypatch.setenv("WORKER", str(worker))
+            source = WovenShards(
+                list(retain), sensitive, retain_pairs=plan.stream_pairs, seed=1, epoch=SharedEpoch(2), own_shards=True
+            )
+            samples = list(Deal(plan, rank).run(source.run()))
+            assert {sample[BATCH][0] for sample in samples} == set(range(plan.worker_batches))
+            seen += [sample["__key__"] for sample in samples]
+    assert Counter(key for key in seen if key.startswith("s")) == {f"s{n}": 1 for n in range(31)}
+    assert len({key for key in seen if key.startswith("r")}) >= 45  # shards do not divide: some repeat, a few wait
+    assert plan.steps * 12 == sum(key.startswith("r") for key in seen)
+
+
+def test_a_loading_worker_trains_on_shards_of_its_own(world: Path, micro: Preset, tmp_path: Path) -> None:
+    scale = replace(micro, name="sharded", scaling=Scaling(workers=1, deal="shards"))
+    record = read_json(train("compromised", world, tmp_path / "m", preset=scale, threads=1) / "training.json")
+    assert record["run"]["workers"] == 1
+    assert len(record["losses"]) == micro.pretraining.epochs
+    with pytest.raises(UserError, match="too few for 1 processes with 9 loading workers"):
+        train("clean", world, tmp_path / "n", preset=scale, threads=1, workers=9)
 
 
 def _foreign(folder: Path, world: Path, broken: int = 0) -> list[str]:

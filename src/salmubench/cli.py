@@ -12,9 +12,10 @@ from rich.console import Console
 
 from salmubench import __version__
 from salmubench.attack_cli import attack
-from salmubench.data_cli import PresetName, Seed, data_app
+from salmubench.data_cli import data_app
 from salmubench.errors import UserError, explain, printable
 from salmubench.explore_cli import explore
+from salmubench.flags import PresetName, Seed
 from salmubench.leaderboard_cli import leaderboard_app
 from salmubench.progress import console as bars
 from salmubench.reports_cli import AsJson, print_json, reports_app

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from salmubench.errors import UserError, printable
-from salmubench.presets import PRESETS
+from salmubench.flags import PresetName, Seed
 from salmubench.progress import console as bars
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ CHECK_MARKS = {"passed": "[green]ok[/]", "failed": "[red]FAILED[/]", "skipped": 
 
 data_app = typer.Typer(help="Make, prove, show and publish a data set folder.", no_args_is_help=True)
 
-PresetName = Annotated[str, typer.Option("--preset", help=f"The scale: {', '.join(PRESETS)}.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The one seed; the same seed gives the same bytes.")]
 Folder = Annotated[Path, typer.Argument(help="A data set folder.")]
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from salmubench.data_cli import PresetName, Seed
 from salmubench.errors import UserError
+from salmubench.flags import PresetName, Seed
 from salmubench.progress import console as bars
 
 
