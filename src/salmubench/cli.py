@@ -12,6 +12,7 @@ from rich.console import Console
 
 from salmubench import __version__
 from salmubench.data_cli import PresetName, Seed, data_app
+from salmubench.doctor_cli import doctor
 from salmubench.errors import UserError, explain, printable
 from salmubench.progress import console as bars
 
@@ -328,6 +329,9 @@ def metrics() -> None:
     from salmubench.reports import lists
 
     Console().print(lists.metrics(), lists.metric_options())
+
+
+app.command()(doctor)
 
 
 def main() -> None:
