@@ -13,6 +13,7 @@ from rich.console import Console
 from salmubench import __version__
 from salmubench.attack_cli import attack
 from salmubench.data_cli import data_app
+from salmubench.doctor_cli import doctor
 from salmubench.errors import UserError, explain, printable
 from salmubench.explore_cli import explore
 from salmubench.flags import PresetName, Seed
@@ -295,6 +296,7 @@ def metrics() -> None:
 
 
 app.command()(explore)
+app.command()(doctor)
 
 
 def main() -> None:
