@@ -29,8 +29,8 @@ def entries(report: AttackReport) -> Iterator[tuple[str, str, Scores]]:
     for name in ("relearning", "relearning_holdout"):
         taught = getattr(report.probes, name)
         if taught is not None:
-            yield from ((name, f"{point.steps} steps", point) for point in taught.curve)
-            yield from ((name, f"{point.steps} steps, same people", point) for point in taught.same_people)
+            yield from ((name, f"step {point.steps}", point) for point in taught.curve)
+            yield from ((name, f"same people, step {point.steps}", point) for point in taught.same_people)
     for name in ("paraphrase", "extraction", "membership"):
         yield from ((name, group, found) for group, found in getattr(report.probes, name).items())
 
