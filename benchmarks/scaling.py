@@ -34,7 +34,7 @@ from salmubench.presets import PRESETS
 from salmubench.unlearning.run import unlearn
 
 DIMENSION, GALLERY, PERSON_ROWS = 512, 2_000, 78
-ROUNDS = 3
+ROUNDS = 7
 
 
 def cpu(work: Callable[[], object], rounds: int = ROUNDS) -> float:
