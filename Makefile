@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.set-up
 CLIP_BENCHMARK := .venv-clip-benchmark
-SOURCES := src tests benchmarks
+SOURCES := src tests benchmarks docs
 
-.PHONY: setup demo test test-slow test-ray check format browser clean
+.PHONY: setup demo test test-slow test-ray check docs format browser clean
 
 setup: $(SETUP)
 
@@ -46,14 +46,18 @@ test: check browser $(CLIP_BENCHMARK)
 test-slow: check browser
 	$(BIN)/pytest -q -m slow
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "The docs: build/docs/index.html"
+
 # Ray is 80 MB to fetch and 250 MB on disk, so only this asks for it.
 test-ray: setup
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[scale]'
-	$(BIN)/pytest -q -m "slow or not slow" tests/test_personas_ray.py
+	$(BIN)/pytest -q -m "slow or not slow" tests/test_personas_ray.py tests/test_studies_ray.py
 
 format: setup
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
 clean:
-	rm -rf $(VENV) $(CLIP_BENCHMARK) salmubench-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIP_BENCHMARK) build salmubench-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -53,7 +53,7 @@ def command(study: Path, out: Path, world: Path, model: Path, *more: str) -> lis
 
 
 def asked(*words: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=300)
+    return subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=600)
 
 
 def numbers(out: Path) -> pd.DataFrame:
@@ -191,7 +191,7 @@ def test_a_lost_process_costs_its_run_alone(world: Path, model: Path, tmp_path: 
     workers = [p for p in psutil.Process(driver.pid).children() if "spawn_main" in " ".join(p.cmdline())]
     assert workers
     os.kill(workers[0].pid, signal.SIGKILL)
-    assert driver.wait(timeout=300) == 0  # the run was tried once more
+    assert driver.wait(timeout=600) == 0  # the run was tried once more
     pd.testing.assert_frame_equal(numbers(out), numbers(finished))
 
 

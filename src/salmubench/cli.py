@@ -18,6 +18,7 @@ from salmubench.errors import UserError, explain, printable
 from salmubench.explore_cli import explore
 from salmubench.flags import PresetName, Seed
 from salmubench.leaderboard_cli import leaderboard_app
+from salmubench.presets import PRESETS, recipe
 from salmubench.progress import console as bars
 from salmubench.reports_cli import AsJson, print_json, reports_app
 from salmubench.studies_cli import sweep
@@ -101,21 +102,29 @@ def unlearn(
     model: Annotated[str, typer.Option(help="The Compromised checkpoint to start from.")],
     data: Data,
     out: Annotated[Path, typer.Option(help="The run's folder: checkpoint, log, record of the rows seen.")],
-    budget: Annotated[float, typer.Option(help="Passes over the forget set, fractions allowed.")] = 1,
+    preset: Annotated[
+        str | None,
+        typer.Option(help=f"Take a scale's settings, the method's tuned ones where there are: {', '.join(PRESETS)}."),
+    ] = None,
+    budget: Annotated[float | None, typer.Option(help="Passes over the forget set, fractions allowed. [1]")] = None,
     option: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the method; repeatable.")
     ] = None,
     scope: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="What is trained: full; vision or text, one tower; last-N, the last N blocks of each tower; lora-R, "
-            "adapters of rank R, merged at the end."
+            "adapters of rank R, merged at the end. [full]"
         ),
-    ] = "full",
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 3e-5,
-    batch_size: Annotated[int, typer.Option(min=2, max=10**6, help="Forget pairs, and retain pairs, a step.")] = 32,
-    warmup_share: Annotated[float, typer.Option(help="Share of the steps over which the rate rises.")] = 0.1,
-    weight_decay: Annotated[float, typer.Option(help="AdamW's, on matrices only.")] = 1e-3,
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of AdamW. [3e-5]")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=2, max=10**6, help="Forget pairs, and retain pairs, a step. [32]")
+    ] = None,
+    warmup_share: Annotated[
+        float | None, typer.Option(help="Share of the steps over which the rate rises. [0.1]")
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW's, on matrices only. [0.001]")] = None,
     seed: Seed = 42,
     arch: Arch = None,
     device: Device = None,
@@ -137,18 +146,19 @@ def unlearn(
     from salmubench.options import split_settings
     from salmubench.unlearning.run import unlearn as run
 
+    settings = {} if preset is None else recipe(preset, method)
+    given = {
+        "budget": budget, "scope": scope, "learning_rate": learning_rate, "batch_size": batch_size,
+        "warmup_share": warmup_share, "weight_decay": weight_decay,
+    }  # fmt: skip
+    settings |= {key: value for key, value in given.items() if value is not None}
+    settings["options"] = {**settings.get("options", {}), **split_settings(option)}
     run(
         method,
         model,
         data,
         out,
-        budget=budget,
-        options=split_settings(option),
-        scope=scope,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        warmup_share=warmup_share,
-        weight_decay=weight_decay,
+        **settings,
         seed=seed,
         arch=arch,
         device=device,

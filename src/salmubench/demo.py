@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from salmubench.evaluation.protocol import evaluate, score_fragile
 from salmubench.evaluation.report import outcomes_path, read_report
 from salmubench.jobs import Job, Pool
 from salmubench.personas.build import build
-from salmubench.presets import Preset
+from salmubench.presets import Preset, recipe
 from salmubench.presets import preset as preset_by_name
 from salmubench.progress import Progress, console
 from salmubench.reports.site import build_site
@@ -98,11 +98,11 @@ def _bounds(out: Path, scale: Preset, seed: int, pool: Pool, clock: _Clock, prog
 
 def _runs(out: Path, scale: Preset, seed: int, pool: Pool, clock: _Clock, bounds: dict[str, Path]) -> list[Path]:
     """Unlearns with every registered method and measures each run."""
-    recipe = {"data": out / "data", "model": out / "models" / "compromised", "seed": seed, **asdict(scale.unlearning)}
+    shared = {"data": out / "data", "model": out / "models" / "compromised", "seed": seed}
     jobs = []
     for method in methods:
         run = f"{method}-{scale.unlearning.budget:g}x"
-        unlearning = {"method": method, "out": out / "runs" / run, **recipe}
+        unlearning = {"method": method, "out": out / "runs" / run, **shared, **recipe(scale, method)}
         report = out / "reports" / f"{run}.json"
         jobs.append(Job(run, unlearned_and_evaluated, {"unlearning": unlearning, "out": report, "bounds": bounds}))
     with clock("unlearning and measuring each method") as title:

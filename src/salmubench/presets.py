@@ -258,4 +258,5 @@ def recipe(name: str | Preset, method: str) -> dict[str, Any]:
         budget, learning_rate, batch_size, warmup_share, weight_decay, scope and options, by name.
     """
     scale = preset(name)
-    return {**asdict(scale.unlearning), "scope": "full", "options": {}, **tuned(scale.name).get(method, {})}
+    found = {**asdict(scale.unlearning), "scope": "full", "options": {}, **tuned(scale.name).get(method, {})}
+    return {key: value for key, value in found.items() if key != "criterion"}
