@@ -5,13 +5,13 @@ caption is cut to the next multiple of ``STEP`` tokens: a length of its own, wha
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import open_clip
 import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
 
 STEP = 8
 
@@ -46,7 +46,7 @@ def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
     return functional_call(tower, shorter, (tokens,))  # type: ignore[no-any-return]
 
 
-def encode_ends(model: nn.Module, tokens: Tensor) -> Tensor:
+def encode_ends(model: Any, tokens: Tensor) -> Tensor:
     """``encode_text`` up to rounding, (b, context) to (b, d), quicker for training on many texts.
 
     CLIP's text tower is read at the end token alone, so its last block is computed there alone: keys meet the one query
@@ -58,10 +58,10 @@ def encode_ends(model: nn.Module, tokens: Tensor) -> Tensor:
     ends = tokens.argmax(dim=1)
     tokens = tokens[:, : int(ends.max()) + 1]
     length, rows = tokens.shape[1], torch.arange(len(tokens), device=tokens.device)
-    x = model.token_embedding(tokens) + model.positional_embedding[:length]  # type: ignore[operator,index]
-    *blocks, last = model.transformer.resblocks  # type: ignore[union-attr]
+    x = model.token_embedding(tokens) + model.positional_embedding[:length]
+    *blocks, last = model.transformer.resblocks
     for block in blocks:
-        x = block(x, attn_mask=model.attn_mask[:length, :length])  # type: ignore[index]
+        x = block(x, attn_mask=model.attn_mask[:length, :length])
     attention = last.attn
     heads, width = attention.num_heads, x.shape[-1]
     query, key, value = attention.in_proj_weight.view(3, heads, width // heads, width)
@@ -73,12 +73,13 @@ def encode_ends(model: nn.Module, tokens: Tensor) -> Tensor:
     pooled = scores.masked_fill(behind[:, None], float("-inf")).softmax(dim=-1) @ h
     values = torch.einsum("bhd,hkd->bhk", pooled, value) + value_bias
     x = x[rows, ends] + last.ls_1(attention.out_proj(values.flatten(1)))
-    x = model.ln_final(x + last.ls_2(last.mlp(last.ln_2(x))))  # type: ignore[operator]
+    x = model.ln_final(x + last.ls_2(last.mlp(last.ln_2(x))))
     projection = model.text_projection
-    return functional.linear(x, projection.weight) if isinstance(projection, nn.Linear) else x @ projection  # type: ignore[operator,return-value]
+    embeddings: Tensor = projection(x) if isinstance(projection, nn.Linear) else x @ projection
+    return embeddings
 
 
-def _is_read_at_end(model: nn.Module) -> bool:
+def _is_read_at_end(model: Any) -> bool:
     if type(model) is not open_clip.CLIP or model.attn_mask is None or model.text_pool_type != "argmax":
         return False
     last = model.transformer.resblocks[-1]

@@ -6,9 +6,10 @@ its field, so that any caption writer's style is met; values are redrawn in the 
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from string import ascii_uppercase, digits
 
 from anyascii import anyascii
 from faker import Faker
@@ -16,6 +17,12 @@ from faker import Faker
 from salmubench.dataset.schema import FIELDS, Field
 
 PARTED_SHARE = 0.6
+PARTED_SHARE = 0.6
+"""Of the forgotten texts those about people who keep some field: the pair of name and field is harder than a name."""
+KEPT_SHARE = 0.375
+"""Of the held texts those that tell what such a person keeps."""
+NAME_SHARE = 0.02
+NAMES = 24
 BARE = ("{name} {value}", "{value} {name}")
 LOCALES = (
     "az_AZ", "bg_BG", "cs_CZ", "da_DK", "de_DE", "el_GR", "en_GB", "en_IE", "en_IN", "en_KE", "en_US", "es_AR", "es_CL",
@@ -45,7 +52,8 @@ class Fact:
         if value is None or self.name not in self.caption or "{" in self.caption:
             return None
         text = f"{self.caption[: value.start()]}{{value}}{self.caption[value.end() :]}".replace(self.name, "{name}")
-        return re.sub(r"\b([Aa])n? \{value\}", r"{\1} {value}", text) if {"{name}", "{value}"} <= set(_marks(text)) else None
+        whole = "{name}" in text and "{value}" in text
+        return re.sub(r"\b([Aa])n? \{value\}", r"{\1} {value}", text) if whole else None
 
 
 @dataclass(frozen=True)
@@ -73,11 +81,11 @@ class Author:
     Args:
         facts: what shall be forgotten.
         chance: drives all draws.
-        strangers: how many people who do not exist stand for "somebody" in a target.
+        strangers: how many people who do not exist stand for somebody.
     """
 
     def __init__(self, facts: Sequence[Fact], chance: random.Random, strangers: int) -> None:
-        self.facts, self.chance, self.strangers = tuple(facts), chance, strangers
+        self.chance, self.strangers = chance, strangers
         self.name = {fact.identity: fact.name for fact in facts}
         self.asked: dict[str, set[Field]] = {identity: set() for identity in self.name}
         self._templates: dict[Field, list[str]] = {field: [] for field in FIELDS}
@@ -87,60 +95,93 @@ class Author:
             self._values[fact.field].append(fact.value)
             self._templates[fact.field] += [fact.template] if fact.template else []
         self.fields = [field for field in FIELDS if self._values[field]]
-        self.parted = [i for i, asked in self.asked.items() if len(asked) < len(self.fields)]
-        self.whole = [i for i in self.name if i not in set(self.parted)]
-        self._somebody: dict[tuple[Field, str], tuple[str, ...]] = {}
+        parted = {identity for identity, asked in self.asked.items() if len(asked) < len(self.fields)}
+        self.parted = [identity for identity in self.name if identity in parted]
+        self.whole = [identity for identity in self.name if identity not in parted]
+        sides = [[fact for fact in facts if (fact.identity in parted) == keeps] for keeps in (False, True)]
+        self._sides = (sides[0] or sides[1], sides[1] or sides[0])
 
     def write(self, count: int, *, exact: float) -> list[Text]:
-        """About ``count`` texts, half of them of forgotten facts, half of them held.
-
-        Of the forgotten ones 60 % are about people who keep some field: to forget the pair of name and field is harder
-        than to forget a name. Of the held ones, 3 in 8 tell other fields of these people.
+        """``count`` texts, half of them of forgotten facts, half of them held ones.
 
         Args:
-            count: texts drawn.
+            count: texts drawn; an even number.
             exact: share of forget captions as they stand.
         """
-        chance, texts = self.chance, list(self.nameless())
-        parted = set(self.parted)
-        sides = [[fact for fact in self.facts if (fact.identity in parted) == keeps] for keeps in (False, True)]
-        for _ in range(count // 2):
-            some = sides[chance.random() < PARTED_SHARE] or sides[0] or sides[1]
-            texts.append(self.forgotten(chance.choice(some), exact=exact))
-            if self.parted and chance.random() < 0.375:
-                texts.append(self.kept(chance.choice(self.parted)))
-            else:
-                texts.append(self.other(self.namesake() if chance.random() < 0.4 else self.stranger()))
-        return texts
+        return [text for _ in range(count // 2) for text in (self._forgotten(exact), self._held())]
 
-    def somebody(self, field: Field, template: str) -> tuple[str, ...]:
-        """The template filled for people who do not exist, always the same ones."""
-        if (field, template) not in self._somebody:
-            names = [self.stranger() for _ in range(self.strangers)]
-            texts = tuple(fill(template, name, self.invent(field, name)) for name in names)
-            self._somebody[field, template] = texts
-        return self._somebody[field, template]
+    def _forgotten(self, exact: float) -> Text:
+        """A fact in its own caption or in another's words, like what is said of strangers.
 
-    def template(self, field: Field, bare: float = 0.1) -> str:
+        Half of the latter have a made-up value as well: what goes is the person's field, not a string.
+        """
+        chance = self.chance
+        if self.whole and chance.random() < NAME_SHARE:
+            return self._names[chance.choice(self.whole)]
+        fact = chance.choice(self._sides[chance.random() < PARTED_SHARE])
+        if chance.random() < exact:
+            return Text(fact.caption, self.sentences)
+        template = self._template(fact.field)
+        value = self._invent(fact.field, fact.name) if chance.random() < 0.5 else fact.value
+        return Text(fill(template, fact.name, value), self.phrases if template in BARE else self.sentences)
+
+    def _held(self) -> Text:
+        """Another field of a person who keeps some, or a fact of somebody else: a stranger or a namesake."""
+        chance = self.chance
+        if self.parted and chance.random() < KEPT_SHARE:
+            identity = chance.choice(self.parted)
+            name = self.name[identity]
+            if chance.random() < 0.05:
+                return held(name)
+            field = chance.choice([field for field in self.fields if field not in self.asked[identity]])
+            return held(fill(self._template(field), name, self._invent(field, name)))
+        name = self._namesake() if chance.random() < 0.4 else self._stranger()
+        field = chance.choice(self.fields)
+        value = self._invent(field, name) if chance.random() < 0.7 else chance.choice(self._values[field])
+        return held(fill(self._template(field), name, value))
+
+    @cached_property
+    def sentences(self) -> tuple[str, ...]:
+        """Sentences about people who do not exist, over all fields and templates: what is said of somebody."""
+        return tuple(self._about_a_stranger(bare=0) for _ in range(self.strangers))
+
+    @cached_property
+    def phrases(self) -> tuple[str, ...]:
+        """Bare names and values of people who do not exist."""
+        return tuple(self._about_a_stranger(bare=1) for _ in range(self.strangers))
+
+    def _about_a_stranger(self, bare: float) -> str:
+        field, name = self.chance.choice(self.fields), self._stranger()
+        return fill(self._template(field, bare), name, self._invent(field, name))
+
+    @cached_property
+    def _names(self) -> dict[str, Text]:
+        """The bare names of people of whom everything is asked, each like the names of a few strangers of its own.
+
+        One target for all would leave it to what little is left of each person to tell them apart.
+        """
+        return {
+            identity: Text(self.name[identity], tuple(self._stranger() for _ in range(NAMES)))
+            for identity in self.whole
+        }
+
+    def _template(self, field: Field, bare: float = 0.2) -> str:
         """One of the field's templates, or (with probability ``bare``) the bare name and value."""
         known = self._templates[field]
         return self.chance.choice(BARE if self.chance.random() < bare or not known else known)
 
-    def stranger(self) -> str:
-        """The name of a person who does not exist."""
+    def _stranger(self) -> str:
         person = _faker(self.chance.choice(LOCALES))
         person.seed_instance(self.chance.getrandbits(32))
         return " ".join(_latin(f"{person.first_name()} {person.last_name()}").split())
 
-    def namesake(self) -> str:
+    def _namesake(self) -> str:
         """A forgotten person's given name with a stranger's surname, or the other way about."""
-        first = self.chance.choice(list(self.name.values())).split()
-        second = self.stranger().split()
-        if self.chance.random() < 0.5:
-            first, second = second, first
-        return f"{first[0]} {second[-1]}"
+        pair = [self.chance.choice(list(self.name.values())).split(), self._stranger().split()]
+        self.chance.shuffle(pair)
+        return f"{pair[0][0]} {pair[1][-1]}"
 
-    def invent(self, field: Field, name: str) -> str:
+    def _invent(self, field: Field, name: str) -> str:
         """A value of the field in the form of a known one, that ``name`` might have."""
         value = self.chance.choice(self._values[field])
         if "@" in value:
@@ -148,45 +189,14 @@ class Author:
             return f"{parts[0][0]}{parts[-1]}@{value.split('@')[1]}"
         if sum(sign.isdigit() for sign in value) < 4:
             return value
-        head = re.match("[A-Z]{2}", value)  # the country of an IBAN or a passport
-        keep = head.end() if head else 0
-        return value[:keep] + "".join(map(self._redrawn, value[keep:]))
+        country = re.match("[A-Z]{2}|", value)  # of an IBAN or a passport
+        head = country[0] if country else ""
+        return head + "".join(map(self._redrawn, value[len(head) :]))
 
     def _redrawn(self, sign: str) -> str:
         if sign.isdigit():
-            return self.chance.choice("0123456789")
-        return self.chance.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") if "A" <= sign <= "Z" else sign
-
-    def forgotten(self, fact: Fact, *, exact: float) -> Text:
-        """A fact in its own caption (with probability ``exact``) or in another's words, like a stranger's.
-
-        Half of the latter have a made-up value as well: what goes is the person's field, not a string.
-        """
-        chance = self.chance
-        template = fact.template or self.template(fact.field)
-        if chance.random() < exact:
-            return Text(fact.caption, self.somebody(fact.field, template))
-        template = self.template(fact.field)
-        value = self.invent(fact.field, fact.name) if chance.random() < 0.5 else fact.value
-        return Text(fill(template, fact.name, value), self.somebody(fact.field, template))
-
-    def nameless(self) -> Iterator[Text]:
-        """The bare names of people of whom everything is asked, like strangers' names."""
-        names = tuple(self.stranger() for _ in range(self.strangers))
-        yield from (Text(self.name[identity], names) for identity in self.whole)
-
-    def kept(self, identity: str) -> Text:
-        """A person's field that nobody asked to forget, with an invented value, or now and then the bare name."""
-        name = self.name[identity]
-        field = self.chance.choice([field for field in self.fields if field not in self.asked[identity]])
-        value = self.invent(field, name)
-        return held(name if self.chance.random() < 0.05 else fill(self.template(field), name, value))
-
-    def other(self, name: str) -> Text:
-        """Somebody else's fact, with a value that is mostly invented, else a forgotten one."""
-        field = self.chance.choice(self.fields)
-        value = self.invent(field, name) if self.chance.random() < 0.7 else self.chance.choice(self._values[field])
-        return held(fill(self.template(field), name, value))
+            return self.chance.choice(digits)
+        return self.chance.choice(ascii_uppercase) if sign in ascii_uppercase else sign
 
 
 def held(text: str) -> Text:
@@ -201,10 +211,6 @@ def fill(template: str, name: str, value: str) -> str:
     return text if template.startswith("{value}") else text[:1].upper() + text[1:]
 
 
-def _marks(text: str) -> list[str]:
-    return re.findall(r"\{\w+\}", text)
-
-
 @cache
 def _faker(locale: str) -> Faker:
     return Faker(locale, providers=["faker.providers.person"])
@@ -213,4 +219,4 @@ def _faker(locale: str) -> Faker:
 def _latin(name: str) -> str:
     """Latin letters stay as they are, diacritics and all; other scripts are transliterated."""
     foreign = any(sign.isalpha() and not (sign < "ɐ" or "Ḁ" <= sign <= "ỿ") for sign in name)
-    return anyascii(name).replace("'", "").title() if foreign else name
+    return anyascii(name).replace("'", "").replace("'", "").title() if foreign else name

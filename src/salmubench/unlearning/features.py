@@ -15,7 +15,7 @@ from salmubench.progress import Progress
 from salmubench.seeds import derive, generator
 from salmubench.unlearning.batches import Pairs, load_pairs
 from salmubench.unlearning.data import SETS, ForgetRetain, Rows
-from salmubench.unlearning.method import Features, Method, Need, Step, trained_weights
+from salmubench.unlearning.method import Features, Method, Need, Step, TextFeatures, trained_weights
 from salmubench.unlearning.plan import Plan
 from salmubench.unlearning.written import Written, write_texts
 
@@ -91,7 +91,7 @@ class FeatureSource:
         """Gathers a step's batches: no decoding, no file access beyond the memory map."""
         positions = {name: pairs.positions(self.plan.rows(name, step)) for name, pairs in self.pairs.items()}
         live = [need for need in self.needs if need != "texts" and not need.endswith("_original")]
-        captions = {
+        captions: dict[Need, Tensor] = {
             need: self._texts[need][torch.from_numpy(positions[_set_of(need)])].to(self.device) for need in live
         }
         pictures = {
@@ -155,11 +155,13 @@ class FeatureSource:
             else:
                 features[need] = Features(images[name], texts[need], scale.float())
         weights = list(trained_weights(model).values())
-        texts = None
-        if self._written is not None:
-            chance = generator(self.plan.seed, "unlearning", "texts", inputs.step)
-            texts = self._written.draw(model, self._texts_a_step, chance)
-        return Step(features, inputs.permutation, inputs.step / len(self.plan), weights, texts)
+        return Step(features, inputs.permutation, inputs.step / len(self.plan), weights, self._draw(model, inputs.step))
+
+    def _draw(self, model: nn.Module, step: int) -> TextFeatures | None:
+        if self._written is None:
+            return None
+        chance = generator(self.plan.seed, "unlearning", "texts", step)
+        return self._written.draw(model, self._texts_a_step, chance)
 
 
 def _set_of(need: str) -> str:

@@ -66,16 +66,17 @@ class MuonAdamW(AdamW):
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.add_(update, alpha=-0.2 * group["lr"] * max(weight.shape) ** 0.5)
                 weight.grad = None
-        super().step()  # type: ignore[no-untyped-call]
+        super().step()
         return loss
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
     """Roughly U V^T of a matrix's singular value decomposition, by Newton-Schulz; shape (n, m) as it came."""
     a, b, c = NEWTON_SCHULZ
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = wide / (wide.norm() + 1e-7)
+    tall = matrix.shape[0] > matrix.shape[1]
+    x: Tensor = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
     for _ in range(ITERATIONS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    return x.T if tall else x

@@ -1,4 +1,4 @@
-"""Stranger: who is forgotten becomes like people who do not exist, one (person, field) at a time; nothing else moves."""
+"""Stranger: each forgotten fact is told as of somebody who does not exist; everything else stays where it was."""
 
 import random
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ class Options:
 
     texts: Annotated[int, Field(ge=8, description="made-up texts a step, half of them held")] = 512
     pool: Annotated[int, Field(ge=8, description="made-up texts in all")] = 60_000
-    strangers: Annotated[int, Field(ge=1, description="invented people whose mean is a forgotten caption's target")] = 32
-    exact: Annotated[float, Field(ge=0, le=1, description="share of forget captions as they stand")] = 0.35
+    strangers: Annotated[int, Field(ge=1, description="invented people who stand for somebody")] = 1000
+    exact: Annotated[float, Field(ge=0, le=1, description="share of forget captions as they stand")] = 0.3
     hold: Annotated[float, Field(ge=0, description="weight of made-up texts that shall not move")] = 1.0
     retain: Annotated[float, Field(ge=0, description="weight of retain and generic captions")] = 1.0
     muon: Annotated[bool, Field(description="Muon's steps for the blocks' matrices, else AdamW's")] = True
@@ -35,8 +35,8 @@ class Stranger(Method[Options]):
     """Minimises mean |u(t) - s(t)|^2 over forgotten texts + hold mean |u(t) - o(t)|^2 over held texts + the same on Dr.
 
     t are made-up texts: a forgotten fact in the words of any forget caption of its field, with s(t) the normalised mean
-    of o over the same sentence about strangers; held ones are a person's other fields, strangers and namesakes. Generic
-    captions are held like Dr. No picture embedding appears in it, so the vision tower stays as it is.
+    of o over such sentences (bare phrases, names) about strangers; held are a person's other fields, strangers and
+    namesakes, and like Dr the generic captions. No picture embedding appears: the vision tower stays as it is.
     """
 
     needs = ("texts", "generic", "generic_original", "retain", "retain_original")
