@@ -14,7 +14,7 @@ from PIL import Image
 
 from salmubench.atomic import write_json
 from salmubench.dataset.retain import CaptionedPicture, write_shards
-from salmubench.dataset.schema import GENERIC_CAPTIONS_FILE, Row
+from salmubench.dataset.schema import CAPTIONS_FILE, FIELDS, GENERIC_CAPTIONS_FILE, IDENTITIES_FILE, Row
 from salmubench.dataset.store import write_split
 from salmubench.encoders.checkpoint import save_checkpoint
 from salmubench.seeds import generator
@@ -36,7 +36,8 @@ def picture(*key: str | int) -> bytes:
 
 def rows(split: str, count: int) -> Iterator[Row]:
     for number in range(count):
-        yield Row(picture(split, number), f"{split} person {number} lives in town {number % 5}", str(number // 4),
+        person, field = number // 4, FIELDS[number % 4]
+        yield Row(picture(split, number), f"{split} person {person} has {field} {number}", str(person),
                   f"{split}_{number:03d}.jpg")  # fmt: skip
 
 
@@ -50,6 +51,18 @@ def write_data(root: Path) -> Path:
     write_json(
         root / "salmubench" / GENERIC_CAPTIONS_FILE,
         {f"forget_{number:03d}.jpg": f"a person, number {number}" for number in range(FORGET)},
+    )
+    forget = list(rows("forget", FORGET))
+    write_json(
+        root / "salmubench" / CAPTIONS_FILE,
+        {row.file_name: {"data_field": FIELDS[n % 4], "caption": row.text} for n, row in enumerate(forget)},
+    )
+    write_json(
+        root / "salmubench" / IDENTITIES_FILE,
+        {
+            str(who): {"name": f"forget person {who}", **{f: str(4 * who + place) for place, f in enumerate(FIELDS)}}
+            for who in range(FORGET // 4 + 1)
+        },
     )
     write_shards(
         root / "retain_real",
