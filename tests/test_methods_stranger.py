@@ -184,7 +184,7 @@ def test_forgotten_texts_come_near_their_target_and_a_killed_run_ends_the_same(
 
 def test_only_facts_of_the_first_pass_are_told_to_the_method(folder: Path, model: Path, tmp_path: Path) -> None:
     data = ForgetRetain(folder)
-    assert data.facts(np.array([5])) == [Fact("1", "forget person 1", "job", "5", "forget person 1 has job 5")]
+    assert data.facts(np.array([5])) == [Fact("1", "forget person", "job", "town 0", "forget person 5 lives in town 0")]
     out = unlearn("stranger", model, folder, tmp_path / "out", budget=0.5, options=OPTIONS, **SMALL)
     assert json.loads((out / "record.json").read_text())["rows"]["forget"] == 11
 
