@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from salmubench.errors import UserError
-from salmubench.unlearning.method import SEEN, Features, Method, MethodEntry, Need, Step, methods
+from salmubench.unlearning.method import SEEN, Features, Method, MethodEntry, Need, Step, TextFeatures, methods
 from salmubench.unlearning.methods.descent_to_delete import noise_scale
 
 PAPER = (
@@ -43,14 +43,23 @@ def random_step(batch: int, width: int, seed: int) -> tuple[Step, dict[str, Tens
     leaves["generic.image"] = leaves["forget.image"]
     features: dict[Need, Features] = {}
     for need in NEEDS:
+        if need == "texts":
+            continue
         if need.endswith("_original"):
             image, text = (torch.randn(batch, width, generator=generator, dtype=torch.float64) for _ in range(2))
             scale = torch.tensor(5.0, dtype=torch.float64)
         else:
             image, text, scale = leaves[f"{need}.image"], leaves[f"{need}.text"], leaves["log_scale"].exp()
         features[need] = Features(nn.functional.normalize(image, dim=-1), nn.functional.normalize(text, dim=-1), scale)
+    leaves["texts"], target = (
+        torch.randn(batch, width, generator=generator, dtype=torch.float64).requires_grad_(live)
+        for live in (True, False)
+    )
+    texts = TextFeatures(
+        *(nn.functional.normalize(x, dim=-1) for x in (leaves["texts"], target)), torch.arange(batch) % 2 > 0
+    )
     shift = torch.roll(torch.arange(batch), 1)
-    return Step(features, shift, 0.5, list(leaves.values())), leaves
+    return Step(features, shift, 0.5, list(leaves.values()), texts), leaves
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -197,6 +206,17 @@ def munba(s: Step) -> Tensor:
     return a[0] * players[0] + a[1] * players[1]
 
 
+def stranger(step: Step) -> Tensor:
+    def mean(texts: list[tuple[Tensor, Tensor]]) -> Tensor:
+        return torch.stack([((u - v) ** 2).sum() for u, v in texts]).mean()
+
+    texts = list(zip(step.texts.text, step.texts.target, step.texts.held.tolist(), strict=True))
+    forgotten, held = ([(u, v) for u, v, kept in texts if kept is side] for side in (False, True))
+    kept = ((step.retain, step.retain_original), (step.generic, step.generic_original))
+    drift = [mean(list(zip(u.text, o.text, strict=True))) for u, o in kept]
+    return mean(forgotten) + 2 * mean(held) + 0.5 * (drift[0] + drift[1])
+
+
 FORMULAS: list[tuple[str, dict[str, str], Callable[[Step], Tensor]]] = [
     ("finetuning", {}, finetuning),
     ("negative-gradient", {}, negative_gradient),
@@ -219,6 +239,7 @@ FORMULAS: list[tuple[str, dict[str, str], Callable[[Step], Tensor]]] = [
     ("npo", {"beta": "0.5", "retain": "2"}, npo),
     ("redirection", {"retain": "0.5"}, redirection),
     ("munba", {"opposed": "1e-9"}, munba),
+    ("stranger", {"hold": "2", "retain": "0.5"}, stranger),
 ]
 
 
@@ -264,8 +285,9 @@ def test_contract(name: str) -> None:
         assert type(built).start is not Method.start
         return
     step, leaves = random_step(4, 6, 7)
-    features = {need: step._get(need) for need in built.needs}
-    permitted = Step(features, step.permutation, step.progress, list(leaves.values()))
+    features = {need: step._get(need) for need in built.needs if need != "texts"}
+    texts = step.texts if "texts" in built.needs else None
+    permitted = Step(features, step.permutation, step.progress, list(leaves.values()), texts)
     loss = built.loss(permitted)
     assert loss.shape == ()
     assert math.isfinite(loss.item())
@@ -276,6 +298,8 @@ def test_contract(name: str) -> None:
 def test_looking_at_what_was_not_named_says_so() -> None:
     with pytest.raises(LookupError, match=r"step\.retain, which its `needs` does not name"):
         _ = Step({}, torch.arange(2), 0.0).retain
+    with pytest.raises(LookupError, match=r"step\.texts, which its `needs` does not name"):
+        _ = Step({}, torch.arange(2), 0.0).texts
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from salmubench.atomic import write_json
 from salmubench.dataset.retain import CaptionedPicture, write_shards
-from salmubench.dataset.schema import GENERIC_CAPTIONS_FILE, Row
+from salmubench.dataset.schema import CAPTIONS_FILE, FIELDS, GENERIC_CAPTIONS_FILE, IDENTITIES_FILE, Row
 from salmubench.dataset.store import write_split
 from salmubench.encoders.checkpoint import save_checkpoint
 from salmubench.seeds import generator
@@ -50,6 +50,18 @@ def write_data(root: Path, forget: int = FORGET, synthetic: int = SYNTHETIC) -> 
     write_json(
         root / "salmubench" / GENERIC_CAPTIONS_FILE,
         {f"forget_{number:03d}.jpg": f"a person, number {number}" for number in range(forget)},
+    )
+    forget = list(rows("forget", FORGET))
+    write_json(
+        root / "salmubench" / CAPTIONS_FILE,
+        {row.file_name: {"data_field": FIELDS[n % 4], "caption": row.text} for n, row in enumerate(forget)},
+    )
+    write_json(
+        root / "salmubench" / IDENTITIES_FILE,
+        {
+            str(who): {"name": "forget person", **{f: f"town {(4 * who + n) % 5}" for n, f in enumerate(FIELDS)}}
+            for who in range(FORGET // 4 + 1)
+        },
     )
     write_shards(
         root / "retain_real",

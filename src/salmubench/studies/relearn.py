@@ -23,7 +23,8 @@ from salmubench.evaluation.rows import rows
 from salmubench.progress import Progress, silent
 from salmubench.seeds import generator
 from salmubench.unlearning.method import Features, clip_loss
-from salmubench.unlearning.run import clamp_logit_scale, parameter_groups
+from salmubench.unlearning.optimizer import parameter_groups
+from salmubench.unlearning.run import clamp_logit_scale
 
 MEASURED = {"mrr": "RetFail", "assocstr": "AssocStr"}
 WEIGHT_DECAY = 1e-3

@@ -17,10 +17,11 @@ from salmubench.dataset.hub import SCHEME, download
 from salmubench.dataset.manifest import check_sizes, read_manifest
 from salmubench.dataset.pictures import index_tar
 from salmubench.dataset.retain import SIZES_FILE, read_pairs, shard_sizes
-from salmubench.dataset.schema import GENERIC_CAPTIONS_FILE
-from salmubench.dataset.sides import read_generic_captions
+from salmubench.dataset.schema import CAPTIONS_FILE, GENERIC_CAPTIONS_FILE, IDENTITIES_FILE
+from salmubench.dataset.sides import read_captions, read_generic_captions, read_identities
 from salmubench.dataset.store import PairSet, PictureStore, load_split
 from salmubench.errors import UserError
+from salmubench.unlearning.author import Fact
 
 Rows = NDArray[np.int64]
 SETS = ("forget", "retain")
@@ -102,6 +103,23 @@ class ForgetRetain:
             path = self._evaluation / GENERIC_CAPTIONS_FILE
             raise UserError(f"{path}: lacks the generic caption of {missing}; add it")
         return [captions[name] for name in names]
+
+    def facts(self, rows: Rows) -> list[Fact]:
+        """What the captions of forget rows tell: of the side files, the entries that these captions spell out.
+
+        Raises:
+            UserError: a side file lacks the row's person or field.
+        """
+        people, captions = read_identities(self._evaluation), read_captions(self._evaluation)
+        pairs, facts = self._forget[0], []
+        for row in rows:
+            name, who = pairs.file_name[row], pairs.identity_id[row] or ""
+            if who not in people or name not in captions:
+                lacking = IDENTITIES_FILE if who not in people else CAPTIONS_FILE
+                raise UserError(f"{self._evaluation / lacking}: lacks the forget pair {name} of person {who}; add it")
+            field, person = captions[name].data_field, people[who]
+            facts.append(Fact(who, person["name"], field, person[field], pairs.text[row]))
+        return facts
 
     @cached_property
     def fingerprint(self) -> str:

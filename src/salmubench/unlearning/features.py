@@ -1,6 +1,7 @@
 """From a plan's step to the features that a method looks at: the model's live, the frozen original's looked up."""
 
 import math
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from torch import Tensor, nn
 
 from salmubench.encoders.encoder import Encoder
 from salmubench.progress import Progress
+from salmubench.seeds import derive, generator
 from salmubench.unlearning.batches import Pairs, load_pairs
 from salmubench.unlearning.data import SETS, ForgetRetain, Rows
-from salmubench.unlearning.method import Features, Method, Need, Step, trained_weights
+from salmubench.unlearning.method import Features, Method, Need, Step, TextFeatures, trained_weights
 from salmubench.unlearning.pixels import PixelCache
 from salmubench.unlearning.plan import Plan
 from salmubench.unlearning.split import WHOLE, Split
+from salmubench.unlearning.written import Written, write_texts
 
 ORIGINAL_BATCH = 128
 """Pairs a forward pass of the frozen original."""
@@ -71,6 +74,8 @@ class FeatureSource:
     ) -> None:
         self.plan, self.split = plan, split
         self.looked: list[int] = []
+        self._written: Written | None = None
+        self._texts_a_step = 0
         self.needs = tuple(needs)
         self.device = encoder.device
         self.pairs: dict[str, Pairs] = {}
@@ -93,16 +98,28 @@ class FeatureSource:
     def inputs(self, step: int) -> Inputs:
         """Gathers a step's batches: no decoding, no file access beyond the memory map."""
         positions = {name: pairs.positions(self.plan.rows(name, step)) for name, pairs in self.pairs.items()}
-        live = [need for need in self.needs if not need.endswith("_original")]
+        live = [need for need in self.needs if need != "texts" and not need.endswith("_original")]
         share = self.split.share(len(self.plan.forget[step]))
         own = {name: places[share] for name, places in positions.items()}
-        captions = {need: self._texts[need][torch.from_numpy(own[_set_of(need)])].to(self.device) for need in live}
+        captions: dict[Need, Tensor] = {
+            need: self._texts[need][torch.from_numpy(own[_set_of(need)])].to(self.device) for need in live
+        }
         pictures = {
             name: self.pairs[name].pictures(own[name], self.device)
             for name in dict.fromkeys(_set_of(need) for need in live)
         }
         permutation = torch.from_numpy(self.plan.permutation(step)).to(self.device)
         return Inputs(step, positions, pictures, captions, permutation)
+
+    def write(self, method: Method[Any], data: ForgetRetain, encoder: Encoder, progress: Progress) -> None:
+        """Lets a method make up texts, where it wants some; the original's features of them are computed here."""
+        if "texts" not in self.needs:
+            return
+        plan = self.plan
+        rows, _ = plan.consumed("forget", range(plan.first_pass))
+        written = method.write(data.facts(rows), random.Random(derive(plan.seed, "unlearning", "texts")))
+        self._written = write_texts(written, encoder, progress)
+        self._texts_a_step = method.texts_a_step
 
     def start(self, method: Method[Any], model: nn.Module, progress: Progress) -> None:
         """Lets a method look at data before the first step, where it wants to."""
@@ -134,6 +151,8 @@ class FeatureSource:
         features: dict[Need, Features] = {}
         for need in self.needs:
             name = _set_of(need)
+            if need == "texts":
+                continue
             if need.endswith("_original"):
                 original = self._original[need.removesuffix("_original")]
                 place = torch.from_numpy(inputs.positions[name]).to(self.device)
@@ -141,7 +160,15 @@ class FeatureSource:
             else:
                 features[need] = Features(images[name], texts[need], scale)
         weights = list(trained_weights(model).values())
-        return Step(features, inputs.permutation, inputs.step / len(self.plan), weights, self.split.mean)
+        texts_drawn = self._draw(model, inputs.step)
+        progress = inputs.step / len(self.plan)
+        return Step(features, inputs.permutation, progress, weights, self.split.mean, texts_drawn)
+
+    def _draw(self, model: nn.Module, step: int) -> TextFeatures | None:
+        if self._written is None:
+            return None
+        chance = generator(self.plan.seed, "unlearning", "texts", step)
+        return self._written.draw(model, self._texts_a_step, chance)
 
 
 def _set_of(need: str) -> str:

@@ -8,6 +8,7 @@ is more than a loss overrides a hook: ``start`` before the steps, ``after_step``
 
 import hashlib
 import inspect
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,9 @@ from salmubench.errors import UserError
 from salmubench.options import NoOptions as NoOptions
 from salmubench.options import option_help, parse_options
 from salmubench.registry import Registry
+from salmubench.unlearning.author import Fact, Text
 
-Need = Literal["forget", "generic", "retain", "forget_original", "generic_original", "retain_original"]
+Need = Literal["forget", "generic", "retain", "forget_original", "generic_original", "retain_original", "texts"]
 SEEN: dict[Need, str] = {
     "forget": "forget pairs",
     "generic": "forget pictures with their generic captions",
@@ -32,6 +34,7 @@ SEEN: dict[Need, str] = {
     "forget_original": "the original's features of the forget pairs",
     "generic_original": "the original's features of the generic captions",
     "retain_original": "the original's features of the retain pairs",
+    "texts": "texts made up from the forget captions' facts, and the original's features of such texts",
 }
 
 
@@ -49,6 +52,21 @@ class Features:
         return self.image @ self.text.T
 
 
+@dataclass(frozen=True)
+class TextFeatures:
+    """The model's embeddings of a step's made-up texts, and what the texts shall be like; all L2-normalised.
+
+    Attributes:
+        text: shape (n, d), with gradient.
+        target: the normalised mean of the original's embeddings of the texts that each shall be like, shape (n, d).
+        held: whether a text shall stay where it was, shape (n,), bool.
+    """
+
+    text: Tensor
+    target: Tensor
+    held: Tensor
+
+
 class Step:
     """What a method may look at in one step: forget and retain data only, never a holdout and never Clean.
 
@@ -64,8 +82,10 @@ class Step:
         progress: float,
         weights: Sequence[Tensor] = (),
         reduce: Callable[[Tensor], Tensor] = lambda gradient: gradient,
+        texts: TextFeatures | None = None,
     ) -> None:
         self._features = features
+        self._texts = texts
         self._weights, self._reduce = tuple(weights), reduce
         self.permutation = permutation
         self.progress = progress
@@ -113,6 +133,13 @@ class Step:
         """The frozen original's features of the same retain batch, without gradient."""
         return self._get("retain_original")
 
+    @property
+    def texts(self) -> TextFeatures:
+        """Features of as many of the texts that ``Method.write`` made up as the method wants in a step."""
+        if self._texts is None:
+            raise LookupError("the method looks at step.texts, which its `needs` does not name")
+        return self._texts
+
 
 Look = Callable[[], Iterator[Step]]
 """Encodes the steps of the run's first pass over forget (of a part where the budget is less), at the model as it
@@ -128,13 +155,26 @@ class Method(Generic[OptionsT]):
         needs: the features of ``Step`` that the method looks at. The loop encodes these and no others.
         trains: whether the loop takes steps along ``loss``. A method that edits the weights at once does so in
             ``start`` and sets this to False; it then consumes what it looks at, one pass over forget at most.
+        orthogonal: whether the matrices inside the blocks take Muon's steps in place of AdamW's.
+        texts_a_step: made-up texts that a step encodes, half of them held ones, for a method that needs ``texts``.
     """
 
     needs: Sequence[Need] = ()
     trains: bool = True
+    orthogonal: bool = False
+    texts_a_step: int = 0
 
     def __init__(self, options: OptionsT) -> None:
         self.options = options
+
+    def write(self, facts: Sequence[Fact], chance: random.Random) -> Sequence[Text]:
+        """Makes up the texts from which the steps draw; called once, for a method that needs ``texts``.
+
+        Args:
+            facts: what the forget captions of the run's first pass tell.
+            chance: drives all draws.
+        """
+        raise TypeError(f"{type(self).__name__} needs texts and writes none")
 
     def start(self, model: nn.Module, look: Look) -> None:
         """Called once before the first step, and again where a killed run goes on, with the original each time.

@@ -34,6 +34,7 @@ from salmubench.trackers import choose_tracker
 from salmubench.unlearning.data import ForgetRetain
 from salmubench.unlearning.features import FeatureSource
 from salmubench.unlearning.method import Method, MethodEntry, methods, trained_weights
+from salmubench.unlearning.optimizer import MuonAdamW, parameter_groups
 from salmubench.unlearning.pixels import PixelCache
 from salmubench.unlearning.plan import make_plan
 from salmubench.unlearning.record import Settings, is_finished, peak_memory_mb, write_record, write_rows
@@ -72,10 +73,11 @@ class Loop:
     ) -> None:
         self.method, self.settings, self.source, self.accelerator, self.out = method, settings, source, accelerator, out
         self.steps = len(source.plan) if method.trains else 0
-        groups = parameter_groups(model, settings.weight_decay)
+        groups = parameter_groups(model, settings.weight_decay, orthogonal=method.orthogonal)
         # The fused kernel is quicker on a CPU, where most of a small model's weights are token embeddings.
         fused = accelerator.device.type in ("cpu", "cuda")
-        optimizer = AdamW(groups, lr=settings.learning_rate, fused=fused)
+        kind = MuonAdamW if method.orthogonal else AdamW
+        optimizer = kind(groups, lr=settings.learning_rate, fused=fused)
         # Not wrapped for several processes: ``Split`` brings embeddings and gradients together.
         self.model = accelerator.prepare_model(model, evaluation_mode=True)
         self.optimizer = accelerator.prepare_optimizer(optimizer)
@@ -170,14 +172,6 @@ class Loop:
             f"{self.settings.method}: {what} at step {self.totals.step} of {self.steps}; {kept}; lower --learning-rate "
             f"(now {self.settings.learning_rate:g}) and choose another --out"
         )
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW groups as open_clip_train makes them: gains, biases and the logit scale are not decayed."""
-    trained = list(trained_weights(model).values())
-    matrices = [weight for weight in trained if weight.ndim >= 2]
-    vectors = [weight for weight in trained if weight.ndim < 2]
-    return [{"params": vectors, "weight_decay": 0.0}, {"params": matrices, "weight_decay": weight_decay}]
 
 
 @torch.no_grad()
@@ -285,6 +279,7 @@ def unlearn(
                     pairs, plan, built.needs, encoder, steps=steps, scratch=out, progress=progress, split=split,
                     cache=kept,
                 )  # fmt: skip
+                source.write(built, pairs, encoder, progress)
                 source.start(built, encoder.model, progress)
             with trained.adapters(encoder.model, seed):
                 loop = Loop(built, settings, encoder.model, source, accelerator, out)

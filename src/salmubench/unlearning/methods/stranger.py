@@ -1,0 +1,56 @@
+"""Stranger: each forgotten fact is told as of somebody who does not exist; everything else stays where it was."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from salmubench.unlearning.author import Author, Fact, Text
+from salmubench.unlearning.method import Method, Step, method
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is made up, and how much the terms count."""
+
+    texts: Annotated[int, Field(ge=8, description="made-up texts a step, half of them held")] = 512
+    pool: Annotated[int, Field(ge=8, description="made-up texts in all")] = 60_000
+    strangers: Annotated[int, Field(ge=1, description="invented people who stand for somebody")] = 1000
+    exact: Annotated[float, Field(ge=0, le=1, description="share of forget captions as they stand")] = 0.3
+    hold: Annotated[float, Field(ge=0, description="weight of made-up texts that shall not move")] = 1.0
+    retain: Annotated[float, Field(ge=0, description="weight of retain and generic captions")] = 1.0
+    muon: Annotated[bool, Field(description="Muon's steps for the blocks' matrices, else AdamW's")] = True
+
+
+@method(
+    "stranger",
+    summary="texts of each forgotten fact become like texts about people who do not exist; all other texts stay",
+    citation="this project; compare Eldan and Russinovich, Who's Harry Potter? (arXiv 2310.02238)",
+    options=Options,
+)
+class Stranger(Method[Options]):
+    """Minimises mean |u(t) - s(t)|^2 over forgotten texts + hold mean |u(t) - o(t)|^2 over held texts + the same on Dr.
+
+    t are made-up texts: a forgotten fact in the words of any forget caption of its field, with s(t) the normalised mean
+    of o over such sentences (bare phrases, names) about strangers; held are a person's other fields, strangers and
+    namesakes, and like Dr the generic captions. No picture embedding appears: the vision tower stays as it is.
+    """
+
+    needs = ("texts", "generic", "generic_original", "retain", "retain_original")
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.orthogonal, self.texts_a_step = options.muon, options.texts
+
+    def write(self, facts: Sequence[Fact], chance: random.Random) -> list[Text]:
+        return Author(facts, chance, self.options.strangers).write(self.options.pool, exact=self.options.exact)
+
+    def loss(self, step: Step) -> Tensor:
+        away = (step.texts.text - step.texts.target).square().sum(dim=1)
+        held = step.texts.held
+        kept = ((step.retain, step.retain_original), (step.generic, step.generic_original))
+        drift = sum((u.text - o.text).square().sum(dim=1).mean() for u, o in kept)
+        return away[~held].mean() + self.options.hold * away[held].mean() + self.options.retain * drift
