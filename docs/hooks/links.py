@@ -10,6 +10,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[2]
 ROOT_PAGES = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md"}
 """Pages of the repository's root, which lie outside of docs/, and what the site calls them."""
+NOTEBOOK, NOTEBOOK_PAGE = "docs/tutorial.ipynb", "tutorial.md"
 _LINK = re.compile(r"(?P<code>```.*?```|`[^`\n]*`)|\]\((?P<path>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)", re.DOTALL)
 
 
@@ -22,6 +23,8 @@ def target(path: str) -> str | None:
     """The page or file of the site for a path of the repository; None where the repository has no such file."""
     if path in ROOT_PAGES:
         return ROOT_PAGES[path]
+    if path == NOTEBOOK:
+        return NOTEBOOK_PAGE
     if (ROOT / path).is_dir() and (ROOT / path / "README.md").is_file():
         path = posixpath.join(path, "README.md")
     if path.startswith("docs/"):
@@ -62,7 +65,7 @@ def on_page_markdown(markdown: str, page: Any, **event: Any) -> str:
         if not found["path"]:
             return found[0]
         there = target(posixpath.normpath(posixpath.join(here, found["path"])))
-        if there is None or uri.startswith("reference/") or uri == "tutorial.md":
+        if there is None or uri.startswith("reference/") or uri == NOTEBOOK_PAGE:
             return found[0]
         return f"]({posixpath.relpath(there, posixpath.dirname(uri) or '.')}{found['anchor'] or ''})"
 
