@@ -77,7 +77,7 @@ def test_in_float32_two_processes_make_the_steps_of_one(world: Path, tmp_path: P
     for how, out in (([], "one"), (torchrun, "two")):
         command = [sys.executable, *how, str(tmp_path / "exact.py"), str(world), str(tmp_path / out)]
         subprocess.run(command, check=True, capture_output=True, env={**os.environ, **ALONE})
-    _check_same(tmp_path / "one", tmp_path / "two", loss=1e-3, weight=0.005)
+    _check_same(tmp_path / "one", tmp_path / "two", loss=5e-3, weight=0.01)
 
 
 def test_two_processes_match_one_with_the_same_global_batch(one: Path, world: Path, tmp_path: Path) -> None:
