@@ -70,6 +70,7 @@ class Pairs:
     Attributes:
         rows: their numbers in the set, shape (n,), ascending.
         file_name: the pictures' names.
+        text: the captions.
         pixels: shape (n, h, w, 3), uint8, a memory map on an unlinked file: memory does not grow with n.
         tokens: the captions, shape (n, context), int64.
         transform: from pixels to the model's input.
@@ -77,6 +78,7 @@ class Pairs:
 
     rows: Rows
     file_name: tuple[str, ...]
+    text: tuple[str, ...]
     pixels: NDArray[np.uint8]
     tokens: Tensor
     transform: PixelTransform
@@ -121,7 +123,7 @@ def load_pairs(
             advance(len(chunk))
     if pixels is None:
         raise ValueError(f"no rows of {name} were asked for")
-    return Pairs(rows, tuple(names), pixels, encoder.tokenizer(texts), transform)
+    return Pairs(rows, tuple(names), tuple(texts), pixels, encoder.tokenizer(texts), transform)
 
 
 def _chunks(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:

@@ -74,7 +74,7 @@ class FeatureSource:
         self.device = encoder.device
         self.pairs: dict[str, Pairs] = {}
         for name in SETS:
-            if any(_set_of(need) == name for need in needs):
+            if any(name in _sets_of(need) for need in needs):
                 rows, _ = plan.consumed(name, range(steps))
                 with progress(f"decoding {name} pictures", len(rows)) as advance:
                     self.pairs[name] = load_pairs(data, name, rows, encoder, scratch=scratch, advance=advance)
@@ -105,9 +105,10 @@ class FeatureSource:
         """Lets a method make up texts, where it wants some; the original's features of them are computed here."""
         if "texts" not in self.needs:
             return
-        plan = self.plan
-        rows, _ = plan.consumed("forget", range(plan.first_pass))
-        written = method.write(data.facts(rows), random.Random(derive(plan.seed, "unlearning", "texts")))
+        rows = self.pairs["forget"].rows
+        harmless = [*data.generic_captions(rows), *self.pairs["retain"].text]
+        chance = random.Random(derive(self.plan.seed, "unlearning", "texts"))
+        written = method.write(data.facts(rows), harmless, chance)
         self._written = write_texts(written, encoder, progress)
         self._texts_a_step = method.texts_a_step
 
@@ -135,27 +136,32 @@ class FeatureSource:
         return found
 
     def encode(self, model: nn.Module, inputs: Inputs) -> Step:
-        """One forward pass through each tower, for all batches of the step together."""
+        """One forward pass through each tower, for all batches of the step together, and one for made-up texts."""
+        features = self._look_up(inputs) | (self._encode_live(model, inputs) if inputs.pictures else {})
+        weights = list(trained_weights(model).values())
+        return Step(features, inputs.permutation, inputs.step / len(self.plan), weights, self._draw(model, inputs.step))
+
+    def _encode_live(self, model: nn.Module, inputs: Inputs) -> dict[Need, Features]:
         image, text, scale, *_ = model(
             torch.cat(list(inputs.pictures.values())), torch.cat(list(inputs.captions.values()))
         )
         images = dict(
             zip(inputs.pictures, image.float().split([len(x) for x in inputs.pictures.values()]), strict=True)
         )
-        texts = dict(zip(inputs.captions, text.float().split([len(x) for x in inputs.captions.values()]), strict=True))
+        texts = text.float().split([len(x) for x in inputs.captions.values()])
+        return {
+            need: Features(images[_set_of(need)], embeddings, scale.float())
+            for need, embeddings in zip(inputs.captions, texts, strict=True)
+        }
+
+    def _look_up(self, inputs: Inputs) -> dict[Need, Features]:
         features: dict[Need, Features] = {}
         for need in self.needs:
-            name = _set_of(need)
-            if need == "texts":
-                continue
             if need.endswith("_original"):
                 original = self._original[need.removesuffix("_original")]
-                place = torch.from_numpy(inputs.positions[name]).to(self.device)
+                place = torch.from_numpy(inputs.positions[_set_of(need)]).to(self.device)
                 features[need] = Features(original.image[place], original.text[place], original.logit_scale)
-            else:
-                features[need] = Features(images[name], texts[need], scale.float())
-        weights = list(trained_weights(model).values())
-        return Step(features, inputs.permutation, inputs.step / len(self.plan), weights, self._draw(model, inputs.step))
+        return features
 
     def _draw(self, model: nn.Module, step: int) -> TextFeatures | None:
         if self._written is None:
@@ -166,6 +172,10 @@ class FeatureSource:
 
 def _set_of(need: str) -> str:
     return "retain" if need.startswith("retain") else "forget"
+
+
+def _sets_of(need: str) -> tuple[str, ...]:
+    return SETS if need == "texts" else (_set_of(need),)
 
 
 @torch.no_grad()
