@@ -19,11 +19,11 @@ from salmubench.dataset.schema import FIELDS, Field
 PARTED_SHARE = 0.6
 PARTED_SHARE = 0.6
 """Of the forgotten texts those about people who keep some field: the pair of name and field is harder than a name."""
-HARMLESS_SHARE = 0.2
+HARMLESS_SHARE = 0.33
 """Of the held texts the harmless ones."""
 KEPT_SHARE = 0.45
 """Of the other held texts those that tell what such a person keeps."""
-PHRASE_SHARE = 0.3
+PHRASE_SHARE = 0.4
 """Of the forgotten texts in other words those of the true value with the bare name."""
 NAME_SHARE = 0.02
 NAMES = 24
@@ -107,13 +107,13 @@ class Author:
         self._sides = (sides[0] or sides[1], sides[1] or sides[0])
 
     def write(self, count: int, *, exact: float) -> list[Text]:
-        """``count`` texts, half of them of forgotten facts, half of them held ones.
+        """``count`` texts, a third of them of forgotten facts, two thirds held ones.
 
         Args:
-            count: texts drawn; an even number.
+            count: texts drawn, rounded down to a multiple of three.
             exact: share of forget captions as they stand.
         """
-        return [text for _ in range(count // 2) for text in (self._forgotten(exact), self._held())]
+        return [text for _ in range(count // 3) for text in (self._forgotten(exact), self._held(), self._held())]
 
     def _forgotten(self, exact: float) -> Text:
         """A fact in its own caption or in another's words, like what is said of strangers.

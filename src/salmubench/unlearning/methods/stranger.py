@@ -16,11 +16,11 @@ from salmubench.unlearning.method import Method, Step, method
 class Options:
     """What is made up, and how much the terms count."""
 
-    texts: Annotated[int, Field(ge=8, description="made-up texts a step, half of them held")] = 512
-    pool: Annotated[int, Field(ge=8, description="made-up texts in all")] = 60_000
+    texts: Annotated[int, Field(ge=8, description="made-up texts a step, two thirds of them held")] = 768
+    pool: Annotated[int, Field(ge=3, description="made-up texts in all for each forget pair")] = 80
     strangers: Annotated[int, Field(ge=1, description="invented people who stand for somebody")] = 1000
     exact: Annotated[float, Field(ge=0, le=1, description="share of forget captions as they stand")] = 0.3
-    hold: Annotated[float, Field(ge=0, description="weight of made-up texts that shall not move")] = 1.0
+    hold: Annotated[float, Field(ge=0, description="weight of made-up texts that shall not move")] = 2.0
     muon: Annotated[bool, Field(description="Muon's steps for the blocks' matrices, else AdamW's")] = True
 
 
