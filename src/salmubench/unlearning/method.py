@@ -153,7 +153,7 @@ class Method(Generic[OptionsT]):
         trains: whether the loop takes steps along ``loss``. A method that edits the weights at once does so in
             ``start`` and sets this to False; it then consumes what it looks at, one pass over forget at most.
         orthogonal: whether the matrices inside the blocks take Muon's steps in place of AdamW's.
-        texts_a_step: made-up texts that a step encodes, two thirds of them held ones, for a method that needs ``texts``.
+        texts_a_step: made-up texts that a step encodes, two thirds of them held ones, where ``needs`` names ``texts``.
     """
 
     needs: Sequence[Need] = ()

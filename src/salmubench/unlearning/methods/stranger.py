@@ -45,9 +45,8 @@ class Stranger(Method[Options]):
         self.orthogonal, self.texts_a_step = options.muon, options.texts
 
     def write(self, facts: Sequence[Fact], harmless: Sequence[str], chance: random.Random) -> list[Text]:
-        return Author(facts, harmless, chance, self.options.strangers).write(
-            self.options.pool, exact=self.options.exact
-        )
+        author = Author(facts, harmless, chance, self.options.strangers)
+        return author.write(self.options.pool * len(facts), exact=self.options.exact)
 
     def loss(self, step: Step) -> Tensor:
         away = (step.texts.text - step.texts.target).square().sum(dim=1)
