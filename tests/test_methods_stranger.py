@@ -64,9 +64,11 @@ def test_what_is_asked_goes_to_strangers_and_what_is_not_is_held(seed: int, exac
     """Forgotten texts are of asked facts alone; no text that is held tells one; targets name nobody of the set."""
     asked: dict[str, list[Field]] = {"Mari Kask": list(FIELDS), "Jaan Tamm": ["city", "iban"]}
     known = facts(asked)
-    texts = Author(known, random.Random(seed), strangers=20).write(120, exact=exact)
-    assert texts == Author(known, random.Random(seed), strangers=20).write(120, exact=exact)
-    assert sum(text.held for text in texts) == 60
+    texts = Author(known, ["a cat", "a woman in red"], random.Random(seed), strangers=20).write(120, exact=exact)
+    assert texts == Author(known, ["a cat", "a woman in red"], random.Random(seed), strangers=20).write(
+        120, exact=exact
+    )
+    assert sum(text.held for text in texts) == 80
     for text in texts:
         if text.held:
             assert "Mari Kask" not in text.text
@@ -80,7 +82,7 @@ def test_what_is_asked_goes_to_strangers_and_what_is_not_is_held(seed: int, exac
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_invented_values_keep_their_form(seed: int) -> None:
-    texts = Author(facts({"Mari Kask": list(FIELDS)}), random.Random(seed), strangers=40)
+    texts = Author(facts({"Mari Kask": list(FIELDS)}), [], random.Random(seed), strangers=40)
     shapes = {
         "iban": r"EE\d\d \d{4} \d{4}$", "passport": r"EE\d{8}$", "phone_number": r"\+\d{3} \d{3} \d{4}$",
         "credit_card": r"\d{4} \d{4} \d{4}$", "emails": r"[a-z]{2,}@mail\.example$", "city": "Tartu$",
@@ -114,7 +116,7 @@ def test_targets_are_normalised_means_of_the_originals_embeddings(model: Path) -
     expected = torch.stack([normalize(single[:3].mean(0), dim=0), single[3]])
     torch.testing.assert_close(written.target, expected, atol=1e-5, rtol=1e-5)
     assert written.held.tolist() == [False, True]
-    drawn = written.draw(encoder.model, 2, np.random.default_rng(0))
+    drawn = written.draw(encoder.model, 3, np.random.default_rng(0))
     torch.testing.assert_close(drawn.text[1], single[3], atol=1e-5, rtol=1e-5)
 
 
@@ -154,7 +156,7 @@ def test_muon_steps_matrices_inside_the_blocks_and_adamw_the_rest() -> None:
     optimizer.load_state_dict(state)
 
 
-OPTIONS = {"pool": "400", "texts": "64", "strangers": "30"}
+OPTIONS = {"pool": "20", "texts": "64", "strangers": "30"}
 
 
 def test_forgotten_texts_come_near_their_target_and_a_killed_run_ends_the_same(

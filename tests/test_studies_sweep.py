@@ -48,7 +48,7 @@ def written(folder: Path, content: Any) -> Path:
 
 
 def command(study: Path, out: Path, world: Path, model: Path, *more: str) -> list[str]:
-    shared = ["--out", str(out), "--data", str(world), "--model", str(model)]
+    shared = ["--out", str(out), "--data", str(world), "--model", str(model), "--threads", "1"]
     return [sys.executable, "-m", "salmubench", "sweep", str(study), *shared, *more]
 
 
@@ -168,17 +168,17 @@ def test_a_killed_driver_goes_on_and_ends_with_the_same_numbers(
 
 
 def test_a_failed_run_is_told_and_tried_again(world: Path, model: Path, tmp_path: Path) -> None:
-    content = {**STUDY, "seeds": [1], "methods": [{"method": "delete", "batch_size": [8, 100_000]}]}
+    content = {**STUDY, "seeds": [1], "methods": [{"method": "delete", "learning_rate": [1e-4, 2.0]}]}
     words = command(written(tmp_path, content), tmp_path / "sweep", world, model)
     ended = asked(*words)
     assert ended.returncode == 1
-    assert "lower --batch-size" in ended.stderr
+    assert "--learning-rate 2" in ended.stderr
     frame = pd.read_parquet(tmp_path / "sweep" / "results.parquet")
-    assert frame[frame.batch_size == 100_000].error.str.contains("batch-size").all()
-    assert frame[frame.batch_size == 8].error.isna().all()
+    assert frame[frame.learning_rate == 2].error.str.contains("learning-rate").all()
+    assert frame[frame.learning_rate < 1].error.isna().all()
     failure = next(tmp_path.glob("sweep/runs/*.failure.json"))
     failure.write_text(json.dumps({"why": "an older reason", "run": {}}))
-    assert "lower --batch-size" in asked(*words).stderr  # it was run again, and says what is so now
+    assert "--learning-rate 2" in asked(*words).stderr  # it was run again, and says what is so now
 
 
 def test_a_lost_process_costs_its_run_alone(world: Path, model: Path, tmp_path: Path, finished: Path) -> None:

@@ -212,9 +212,7 @@ def stranger(step: Step) -> Tensor:
 
     texts = list(zip(step.texts.text, step.texts.target, step.texts.held.tolist(), strict=True))
     forgotten, held = ([(u, v) for u, v, kept in texts if kept is side] for side in (False, True))
-    kept = ((step.retain, step.retain_original), (step.generic, step.generic_original))
-    drift = [mean(list(zip(u.text, o.text, strict=True))) for u, o in kept]
-    return mean(forgotten) + 2 * mean(held) + 0.5 * (drift[0] + drift[1])
+    return mean(forgotten) + 2 * mean(held)
 
 
 FORMULAS: list[tuple[str, dict[str, str], Callable[[Step], Tensor]]] = [
@@ -239,7 +237,7 @@ FORMULAS: list[tuple[str, dict[str, str], Callable[[Step], Tensor]]] = [
     ("npo", {"beta": "0.5", "retain": "2"}, npo),
     ("redirection", {"retain": "0.5"}, redirection),
     ("munba", {"opposed": "1e-9"}, munba),
-    ("stranger", {"hold": "2", "retain": "0.5"}, stranger),
+    ("stranger", {"hold": "2"}, stranger),
 ]
 
 

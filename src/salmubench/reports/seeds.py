@@ -15,7 +15,7 @@ from salmubench.reports.redact import plain
 
 DECIDES = (
     "method", "method_sha256", "options", "scope", "budget", "learning_rate", "batch_size", "warmup_share",
-    "weight_decay", "precision", "model_sha256", "data_sha256",
+    "weight_decay", "precision", "chunks", "processes", "compiled", "model_sha256", "data_sha256",
 )  # fmt: skip
 """``unlearning.record.Settings`` without the seed (a test holds it to that: importing it here would import torch)."""
 TOLD = ("options", "scope", "learning_rate", "batch_size", "warmup_share", "weight_decay", "precision")

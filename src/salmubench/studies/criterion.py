@@ -3,8 +3,8 @@
 Let g(D) be the mean cosine of the true pairs of D less that of D's pairs with captions permuted, at the unlearned model
 u or at the original o. Then
 
-    leak    = |g_u(forget)| / g_o(forget)              0: a true caption is no nearer than another's
-    damage  = mean over retain pairs of |c_u - c_o| / g_o(retain),   c: the pair's cosine
+    leak    = |g_u(forget) / g_o(forget)|              0: a true caption is no nearer than another's
+    damage  = mean over retain pairs of |c_u - c_o| / |g_o(retain)|, c: the pair's cosine
     score   = leak + damage                            lower is better
 
 A model that forgets by breaking pays in damage; one that changes nothing has leak 1 and damage 0. Both are in units of
@@ -73,7 +73,7 @@ def pair_cosines(encoder: Encoder, data: ForgetRetain, *, seed: int = 42, progre
 def judge(model: Cosines, original: Cosines) -> Criterion:
     """The criterion of a model, from its cosines and those of the original on the same pairs."""
     drift = np.abs(model.true["retain"] - original.true["retain"]).mean()
-    return Criterion(abs(model.gap("forget")) / original.gap("forget"), float(drift) / original.gap("retain"))
+    return Criterion(abs(model.gap("forget") / original.gap("forget")), float(drift) / abs(original.gap("retain")))
 
 
 def write_cosines(cosines: Cosines, path: Path) -> None:

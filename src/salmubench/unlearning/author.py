@@ -19,8 +19,12 @@ from salmubench.dataset.schema import FIELDS, Field
 PARTED_SHARE = 0.6
 PARTED_SHARE = 0.6
 """Of the forgotten texts those about people who keep some field: the pair of name and field is harder than a name."""
-KEPT_SHARE = 0.375
-"""Of the held texts those that tell what such a person keeps."""
+HARMLESS_SHARE = 0.33
+"""Of the held texts the harmless ones."""
+KEPT_SHARE = 0.45
+"""Of the other held texts those that tell what such a person keeps."""
+PHRASE_SHARE = 0.4
+"""Of the forgotten texts in other words those of the true value with the bare name."""
 NAME_SHARE = 0.02
 NAMES = 24
 BARE = ("{name} {value}", "{value} {name}")
@@ -80,12 +84,13 @@ class Author:
 
     Args:
         facts: what shall be forgotten.
+        harmless: captions that tell no fact of anybody.
         chance: drives all draws.
         strangers: how many people who do not exist stand for somebody.
     """
 
-    def __init__(self, facts: Sequence[Fact], chance: random.Random, strangers: int) -> None:
-        self.chance, self.strangers = chance, strangers
+    def __init__(self, facts: Sequence[Fact], harmless: Sequence[str], chance: random.Random, strangers: int) -> None:
+        self.harmless, self.chance, self.strangers = harmless, chance, strangers
         self.name = {fact.identity: fact.name for fact in facts}
         self.asked: dict[str, set[Field]] = {identity: set() for identity in self.name}
         self._templates: dict[Field, list[str]] = {field: [] for field in FIELDS}
@@ -102,13 +107,13 @@ class Author:
         self._sides = (sides[0] or sides[1], sides[1] or sides[0])
 
     def write(self, count: int, *, exact: float) -> list[Text]:
-        """``count`` texts, half of them of forgotten facts, half of them held ones.
+        """``count`` texts, a third of them of forgotten facts, two thirds held ones.
 
         Args:
-            count: texts drawn; an even number.
+            count: texts drawn, rounded down to a multiple of three.
             exact: share of forget captions as they stand.
         """
-        return [text for _ in range(count // 2) for text in (self._forgotten(exact), self._held())]
+        return [text for _ in range(count // 3) for text in (self._forgotten(exact), self._held(), self._held())]
 
     def _forgotten(self, exact: float) -> Text:
         """A fact in its own caption or in another's words, like what is said of strangers.
@@ -121,13 +126,17 @@ class Author:
         fact = chance.choice(self._sides[chance.random() < PARTED_SHARE])
         if chance.random() < exact:
             return Text(fact.caption, self.sentences)
+        if chance.random() < PHRASE_SHARE:
+            return Text(fill(chance.choice(BARE), fact.name, fact.value), self.phrases)
         template = self._template(fact.field)
         value = self._invent(fact.field, fact.name) if chance.random() < 0.5 else fact.value
         return Text(fill(template, fact.name, value), self.phrases if template in BARE else self.sentences)
 
     def _held(self) -> Text:
-        """Another field of a person who keeps some, or a fact of somebody else: a stranger or a namesake."""
+        """A harmless caption, another field of a person who keeps some, or a fact of a stranger or a namesake."""
         chance = self.chance
+        if self.harmless and chance.random() < HARMLESS_SHARE:
+            return held(chance.choice(self.harmless))
         if self.parted and chance.random() < KEPT_SHARE:
             identity = chance.choice(self.parted)
             name = self.name[identity]
@@ -165,7 +174,7 @@ class Author:
             for identity in self.whole
         }
 
-    def _template(self, field: Field, bare: float = 0.2) -> str:
+    def _template(self, field: Field, bare: float = 0.1) -> str:
         """One of the field's templates, or (with probability ``bare``) the bare name and value."""
         known = self._templates[field]
         return self.chance.choice(BARE if self.chance.random() < bare or not known else known)

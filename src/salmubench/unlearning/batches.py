@@ -25,6 +25,7 @@ class Pairs:
     Attributes:
         rows: their numbers in the set, shape (n,), ascending.
         file_name: the pictures' names.
+        text: the captions.
         pixels: shape (n, h, w, 3), uint8, a memory map on an unlinked file: memory does not grow with n.
         tokens: the captions, shape (n, context), int64.
         transform: from pixels to the model's input.
@@ -32,6 +33,7 @@ class Pairs:
 
     rows: Rows
     file_name: tuple[str, ...]
+    text: tuple[str, ...]
     pixels: NDArray[np.uint8]
     tokens: Tensor
     transform: PixelTransform
@@ -79,7 +81,7 @@ def load_pairs(
             names += [pair.file_name for pair in chunk]
             texts += [pair.text for pair in chunk]
             advance(len(chunk))
-    return Pairs(rows, tuple(names), pixels, encoder.tokenizer(texts), transform)
+    return Pairs(rows, tuple(names), tuple(texts), pixels, encoder.tokenizer(texts), transform)
 
 
 def _scratch_array(folder: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -80,7 +80,7 @@ class FeatureSource:
         self.device = encoder.device
         self.pairs: dict[str, Pairs] = {}
         for name in SETS:
-            if any(_set_of(need) == name for need in needs):
+            if any(name in _sets_of(need) for need in needs):
                 rows, _ = plan.consumed(name, range(steps))
                 with split.one_first(), progress(f"decoding {name} pictures", len(rows)) as advance:
                     self.pairs[name] = load_pairs(
@@ -115,9 +115,10 @@ class FeatureSource:
         """Lets a method make up texts, where it wants some; the original's features of them are computed here."""
         if "texts" not in self.needs:
             return
-        plan = self.plan
-        rows, _ = plan.consumed("forget", range(plan.first_pass))
-        written = method.write(data.facts(rows), random.Random(derive(plan.seed, "unlearning", "texts")))
+        rows = self.pairs["forget"].rows
+        harmless = [*data.generic_captions(rows), *self.pairs["retain"].text]
+        chance = random.Random(derive(self.plan.seed, "unlearning", "texts"))
+        written = method.write(data.facts(rows), harmless, chance)
         self._written = write_texts(written, encoder, progress)
         self._texts_a_step = method.texts_a_step
 
@@ -145,24 +146,28 @@ class FeatureSource:
         return found
 
     def encode(self, model: nn.Module, inputs: Inputs) -> Step:
-        """One forward pass through each tower for all batches of the step together, or as many as ``split`` says."""
+        """One forward pass through each tower for all batches of the step together, or as many as ``split`` says.
+
+        Made-up texts have a pass of their own.
+        """
+        features = self._look_up(inputs) | (self._encode_live(model, inputs) if inputs.pictures else {})
+        weights, made_up = list(trained_weights(model).values()), self._draw(model, inputs.step)
+        progress = inputs.step / len(self.plan)
+        return Step(features, inputs.permutation, progress, weights, self.split.mean, made_up)
+
+    def _encode_live(self, model: nn.Module, inputs: Inputs) -> dict[Need, Features]:
         size = len(inputs.permutation)
         images, texts, scale = self.split.encode(model, inputs.pictures, inputs.captions, size)
+        return {need: Features(images[_set_of(need)], text, scale) for need, text in texts.items()}
+
+    def _look_up(self, inputs: Inputs) -> dict[Need, Features]:
         features: dict[Need, Features] = {}
         for need in self.needs:
-            name = _set_of(need)
-            if need == "texts":
-                continue
             if need.endswith("_original"):
                 original = self._original[need.removesuffix("_original")]
-                place = torch.from_numpy(inputs.positions[name]).to(self.device)
+                place = torch.from_numpy(inputs.positions[_set_of(need)]).to(self.device)
                 features[need] = Features(original.image[place], original.text[place], original.logit_scale)
-            else:
-                features[need] = Features(images[name], texts[need], scale)
-        weights = list(trained_weights(model).values())
-        texts_drawn = self._draw(model, inputs.step)
-        progress = inputs.step / len(self.plan)
-        return Step(features, inputs.permutation, progress, weights, self.split.mean, texts_drawn)
+        return features
 
     def _draw(self, model: nn.Module, step: int) -> TextFeatures | None:
         if self._written is None:
@@ -173,6 +178,10 @@ class FeatureSource:
 
 def _set_of(need: str) -> str:
     return "retain" if need.startswith("retain") else "forget"
+
+
+def _sets_of(need: str) -> tuple[str, ...]:
+    return SETS if need == "texts" else (_set_of(need),)
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ SEEN: dict[Need, str] = {
     "forget_original": "the original's features of the forget pairs",
     "generic_original": "the original's features of the generic captions",
     "retain_original": "the original's features of the retain pairs",
-    "texts": "texts made up from the forget captions' facts, and the original's features of such texts",
+    "texts": "texts made up from forget, generic and retain captions, and the original's features of such texts",
 }
 
 
@@ -156,7 +156,7 @@ class Method(Generic[OptionsT]):
         trains: whether the loop takes steps along ``loss``. A method that edits the weights at once does so in
             ``start`` and sets this to False; it then consumes what it looks at, one pass over forget at most.
         orthogonal: whether the matrices inside the blocks take Muon's steps in place of AdamW's.
-        texts_a_step: made-up texts that a step encodes, half of them held ones, for a method that needs ``texts``.
+        texts_a_step: made-up texts that a step encodes, two thirds of them held ones, where ``needs`` names ``texts``.
     """
 
     needs: Sequence[Need] = ()
@@ -167,11 +167,12 @@ class Method(Generic[OptionsT]):
     def __init__(self, options: OptionsT) -> None:
         self.options = options
 
-    def write(self, facts: Sequence[Fact], chance: random.Random) -> Sequence[Text]:
+    def write(self, facts: Sequence[Fact], harmless: Sequence[str], chance: random.Random) -> Sequence[Text]:
         """Makes up the texts from which the steps draw; called once, for a method that needs ``texts``.
 
         Args:
-            facts: what the forget captions of the run's first pass tell.
+            facts: what the forget captions that the run sees tell.
+            harmless: the forget pictures' generic captions and the retain captions that the run sees.
             chance: drives all draws.
         """
         raise TypeError(f"{type(self).__name__} needs texts and writes none")

@@ -33,9 +33,10 @@ class Written:
     held: Tensor
 
     def draw(self, model: nn.Module, count: int, chance: np.random.Generator) -> TextFeatures:
-        """The model's features of ``count`` texts, half of them held ones, as far as there are as many."""
+        """The model's features of ``count`` texts, two thirds of them held ones, as far as there are as many."""
         held = self.held.numpy()
-        places = [chance.permutation(np.flatnonzero(side))[: count // 2] for side in (~held, held)]
+        sizes = ((~held, count // 3), (held, count - count // 3))
+        places = [chance.permutation(np.flatnonzero(side))[:size] for side, size in sizes]
         rows = torch.from_numpy(np.concatenate(places))
         device = self.target.device
         text = normalize(encode_ends(model, self.tokens[rows].to(device)).float(), dim=-1)

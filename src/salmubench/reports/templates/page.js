@@ -1,5 +1,5 @@
 // Sorts the methods of a table by a column; the bounds stay on top. A second click turns the order round.
-for (const button of document.querySelectorAll("#table th button")) {
+for (const button of document.querySelectorAll("th button[data-column]")) {
   button.addEventListener("click", () => {
     const head = button.closest("th");
     const body = head.closest("table").querySelector("tbody.methods");
