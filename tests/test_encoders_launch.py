@@ -71,6 +71,7 @@ train("compromised", sys.argv[1], sys.argv[2], preset=exact, threads=1)
 """
 
 
+@pytest.mark.slow
 def test_in_float32_two_processes_make_the_steps_of_one(world: Path, tmp_path: Path) -> None:
     (tmp_path / "exact.py").write_text(FLOAT32)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -196,12 +196,11 @@ so), and writes the others as shards. City, job and blood group are many people'
 ## Processes
 
 Where samples are dealt (`tiny`, `mini`), every process reads the one stream and takes its share of each batch before
-decoding: steps, order and crops are those of one process, whatever their number. After training
-`tiny` on two gloo processes, losses agree to .5 % and weights to .01 in float32 (in most runs to five digits), to 2 % and .05 in
-bfloat16 (`tests/test_encoders_launch.py`). Where shards are
-dealt (`small` and above), each loading worker walks its own shards; the sensitive pairs are cut into at least as many
-shards as there are workers, and each is seen once a pass. Clean and Compromised are comparable where both ran on as
-many processes and workers: `training.json` names them.
+decoding: steps, order and crops are those of one process, whatever their number. After training `tiny` on two gloo
+processes, losses agree to .5 % and weights to .01 in float32, to 2 % and .05 in bfloat16
+(`tests/test_encoders_launch.py`). Where shards are dealt (`small` and above), each loading worker walks its own
+shards; the sensitive pairs are cut into at least as many shards as there are workers, and each is seen once a pass.
+Clean and Compromised are comparable where both ran on as many processes and workers: `training.json` names them.
 
 Unequal shares (riders do not divide) need a loss over the whole batch and, on CPUs, shared batch statistics:
 `encoders/ranks.py`. `--accum-freq` cuts a process's share into parts that go through one by one; a ResNet's batch
