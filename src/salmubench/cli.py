@@ -12,6 +12,7 @@ from rich.console import Console
 
 from salmubench import __version__
 from salmubench.data_cli import data_app
+from salmubench.doctor_cli import doctor
 from salmubench.errors import UserError, explain, printable
 from salmubench.flags import PresetName, Seed
 from salmubench.progress import console as bars
@@ -110,6 +111,13 @@ def unlearn(
     arch: Arch = None,
     device: Device = None,
     precision: Annotated[str, typer.Option(help="fp32 or bf16 (autocast).")] = "fp32",
+    tracker: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the loss is shown live: tensorboard (the default where it is installed), wandb, trackio, "
+            "mlflow or none."
+        ),
+    ] = None,
 ) -> None:
     """Run one unlearning method from Compromised. It sees forget and retain data only."""
     from salmubench.options import split_settings
@@ -131,6 +139,7 @@ def unlearn(
         arch=arch,
         device=device,
         precision=precision,
+        tracker=tracker,
         progress=bars,
     )
     typer.echo(f"The unlearned model: {out}")
@@ -309,6 +318,9 @@ def metrics() -> None:
     from salmubench.reports import lists
 
     Console().print(lists.metrics(), lists.metric_options())
+
+
+app.command()(doctor)
 
 
 def main() -> None:

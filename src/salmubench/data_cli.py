@@ -15,6 +15,7 @@ from rich.table import Table
 from salmubench.errors import UserError, printable
 from salmubench.flags import PresetName, Seed
 from salmubench.progress import console as bars
+from salmubench.progress import duration
 
 if TYPE_CHECKING:
     from salmubench.personas.estimate import Estimate
@@ -93,14 +94,7 @@ def _in_all(found: Estimate) -> str:
     """An estimate in one line."""
     size = "disk unknown" if found.bytes is None else decimal(found.bytes)
     more = f"; unknown: {', '.join(found.unknown)}" if found.unknown else ""
-    return f"In all {found.pictures:,} pictures, {size}, about {_time(found.seconds)}{more}"
-
-
-def _time(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return f"In all {found.pictures:,} pictures, {size}, about {duration(found.seconds)}{more}"
 
 
 def _rate(rate: float) -> str:
@@ -113,7 +107,9 @@ def _show_estimate(found: Estimate) -> None:
         counts.add_row(name, f"{count:,}")
     stages = Table("stage", "work", "rate", "time", "", box=None)
     for stage in found.stages:
-        known = ("unknown", "?") if stage.seconds is None else (_rate(stage.work / stage.seconds), _time(stage.seconds))
+        known = (
+            ("unknown", "?") if stage.seconds is None else (_rate(stage.work / stage.seconds), duration(stage.seconds))
+        )
         stages.add_row(stage.name, f"{stage.work:,} {stage.unit}", *known, escape(stage.note))
     for table in (counts, stages):
         Console().print(table, "")

@@ -65,3 +65,11 @@ def console(description: str, total: int) -> Iterator[Advance]:
             bars.advance(task, count)
 
         yield advance
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: in the largest unit of which there are two."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.0f} seconds" if seconds >= 1.5 else "a second"

@@ -26,6 +26,7 @@ from salmubench.encoders.encoder import Encoder
 from salmubench.errors import RunError, UserError
 from salmubench.progress import Progress, silent
 from salmubench.seeds import derive
+from salmubench.trackers import choose_tracker
 from salmubench.unlearning.data import ForgetRetain
 from salmubench.unlearning.features import FeatureSource
 from salmubench.unlearning.method import Method, MethodEntry, methods, trained_weights
@@ -33,7 +34,7 @@ from salmubench.unlearning.plan import make_plan
 from salmubench.unlearning.record import Settings, is_finished, peak_memory_mb, write_record, write_rows
 from salmubench.unlearning.scope import Scope
 from salmubench.unlearning.state import LOG_FILE, STATE_FILE, load_state, save_state, trim_log
-from salmubench.unlearning.track import choose_tracker, project, tracking
+from salmubench.unlearning.track import TRACKERS, project, tracking
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 MAX_LOGIT_SCALE = math.log(100)
@@ -229,7 +230,7 @@ def unlearn(
     _check_numbers(learning_rate, warmup_share, weight_decay)
     out = Path(out)
     pairs = ForgetRetain(data)
-    accelerator = _accelerator(device, precision, choose_tracker(tracker), out)
+    accelerator = _accelerator(device, precision, choose_tracker(tracker, TRACKERS), out)
     encoder = load_encoder(model, arch=arch, device=str(accelerator.device))
     settings = Settings(
         method=method, method_sha256=entry.source_sha256,

@@ -6,35 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration
 
-from salmubench.errors import UserError
+from salmubench.trackers import FOLDER, PROJECT
 from salmubench.unlearning.record import Settings
 
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
-NONE = "none"
-FOLDER = "tracker"
-"""Of TensorBoard's and MLflow's files, in the run's folder."""
-PROJECT = "salmubench"
-
-
-def choose_tracker(name: str | None) -> str | None:
-    """The tracker to use: the one that is named, or TensorBoard where it is installed.
-
-    Raises:
-        UserError: there is no such tracker, or its package is not installed.
-    """
-    installed = {str(tracker) for tracker in get_available_trackers()}
-    if name is None:
-        return TRACKERS[0] if TRACKERS[0] in installed else None
-    if name == NONE:
-        return None
-    if name not in TRACKERS:
-        raise UserError(f"--tracker {name}: there is no such tracker; choose from {', '.join((*TRACKERS, NONE))}")
-    if name not in installed:
-        raise UserError(f"--tracker {name}: its package is not installed; pip install {name}")
-    return name
 
 
 def project(out: Path) -> ProjectConfiguration:
