@@ -186,7 +186,8 @@ def _written_curves(training: Training) -> Iterator[None]:
     with ExitStack() as opened:
 
         def writer(folder: str) -> SummaryWriter:
-            return opened.enter_context(SummaryWriter(folder))  # type: ignore[no-untyped-call]
+            made: SummaryWriter = opened.enter_context(SummaryWriter(folder))
+            return made
 
         with _replaced(engine, tensorboard=SimpleNamespace(SummaryWriter=writer)):
             yield
