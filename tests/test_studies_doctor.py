@@ -172,6 +172,13 @@ def test_training_is_counted_as_it_is_done(world: Path, micro: Preset) -> None:
     assert training_pairs(micro, counts) == {"clean": 2 * retain, "compromised": 2 * (retain + rows("sensitive"))}
 
 
+def test_a_presets_foreign_pairs_are_counted() -> None:
+    counts = expected_counts(PRESETS["small"].world, 42, "pair")
+    retain = 1_280_000 + counts["retain_synth"]
+    assert training_pairs(PRESETS["small"], counts)["clean"] == 10 * retain
+    assert "1,280,000 pairs of --retain" in forecast("small", trial=False).stages[1].note
+
+
 def test_a_preset_is_tried_and_scaled(micro: Preset) -> None:
     found = forecast(micro)
     assert all(stage.seconds is not None and stage.seconds > 0 for stage in found.stages)

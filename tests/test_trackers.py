@@ -8,7 +8,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from typer.testing import CliRunner
 
 from salmubench.cli import app
+from salmubench.encoders.checkpoint import WEIGHTS_FILE
+from salmubench.encoders.pretrain import train
 from salmubench.errors import UserError
+from salmubench.presets import Preset
 from salmubench.trackers import choose_tracker
 from unlearning_world import products
 from unlearning_world import world_folder as world_folder
@@ -43,6 +46,27 @@ def test_none_writes_no_tracker_and_changes_no_result(folder: Path, model: Path,
     shown = unlearned(model, folder, tmp_path / "shown", "--tracker", "tensorboard")
     assert not (plain / "tracker").exists()
     assert products(plain) == products(shown)
+
+
+def test_pre_training_shows_the_engines_losses(world: Path, micro: Preset, tmp_path: Path) -> None:
+    plain = train("clean", world, tmp_path / "plain", preset=micro, threads=1, tracker="none")
+    shown = train("clean", world, tmp_path / "shown", preset=micro, threads=1)
+    records = [json.loads((out / "training.json").read_text()) for out in (plain, shown)]
+    for record in records:
+        record.pop("run")
+    assert records[0] == records[1]
+    assert (plain / WEIGHTS_FILE).read_bytes() == (shown / WEIGHTS_FILE).read_bytes()
+    assert not (plain / "tracker").exists()
+    curve = scalars(shown / "tracker", "train/loss")
+    last = [curve[step] for step in sorted(curve)][-1]
+    assert last == pytest.approx(records[1]["losses"][-1], abs=1e-3)  # the log rounds
+
+
+def test_pre_training_refuses_other_trackers_first(tmp_path: Path) -> None:
+    command = ["train", "clean", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--tracker", "wandb"]
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception) == "--tracker wandb: there is no such tracker; choose from tensorboard, none"
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,10 @@ def train(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Loading processes of each training process; by default the preset's.")
     ] = None,
+    tracker: Annotated[
+        str | None,
+        typer.Option(help="Where the loss is shown live: tensorboard (the default where it is installed) or none."),
+    ] = None,
     resume: Annotated[
         str, typer.Option(metavar="latest|never", help="Go on from a killed run's last checkpoint, or begin anew.")
     ] = "latest",
@@ -72,6 +76,7 @@ def train(
         accumulate=accum_freq,
         workers=workers,
         resume=resume == "latest",
+        tracker=tracker,
         nodes=nodes,
         gpus_per_node=gpus_per_node,
         rendezvous=rendezvous,

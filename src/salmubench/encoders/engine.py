@@ -6,7 +6,7 @@ import logging
 import re
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,10 @@ LATEST = Path("run", "checkpoints", engine.LATEST_CHECKPOINT_NAME)
 """The engine's last checkpoint in a training's work folder."""
 LOG = Path("run", "out.log")
 """Its log."""
+CURVES = Path("run", "tensorboard")
+"""TensorBoard's files, while it trains."""
+TRACKERS = ("tensorboard",)
+"""Of the engine's own, those that a user may name: its wandb gives every run of a project one id."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Training:
         ranks: the processes.
         work: the folder of the engine's state; the same for all processes.
         seed: of initial weights, data order and augmentation.
+        tracker: what shows the loss live, a name of the engine's ``--report-to``; changes no result.
     """
 
     scale: Preset
@@ -54,6 +59,7 @@ class Training:
     ranks: Ranks
     work: Path
     seed: int
+    tracker: str | None = None
 
 
 def engine_arguments(training: Training) -> list[str]:
@@ -84,6 +90,8 @@ def engine_arguments(training: Training) -> list[str]:
     }
     if plan.accumulate > 1:
         flags["accum-freq"] = plan.accumulate
+    if training.tracker:
+        flags["report-to"] = training.tracker
     several = ["--local-loss", "--gather-with-grad"] if plan.ranks > 1 else []
     if plan.ranks > 1 and default_device() != "cpu":
         several.append("--use-bn-sync")
@@ -160,10 +168,29 @@ def run_engine(training: Training, description: str, progress: Progress) -> None
             _replaced(torch.nn.parallel, **several),
             attention,
             _explained(work),
+            _written_curves(training),
         ):
             status = engine.main(engine_arguments(training))
     if status:
         raise RunError(f"{work}: open_clip_train ended with {status}; its log is {work / LOG}")
+
+
+@contextmanager
+def _written_curves(training: Training) -> Iterator[None]:
+    """Closes TensorBoard's writer, which the engine leaves open with the last points in memory."""
+    if training.tracker is None:
+        yield
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with ExitStack() as opened:
+
+        def writer(folder: str) -> SummaryWriter:
+            made: SummaryWriter = opened.enter_context(SummaryWriter(folder))
+            return made
+
+        with _replaced(engine, tensorboard=SimpleNamespace(SummaryWriter=writer)):
+            yield
 
 
 def losses(work: Path) -> list[float]:

@@ -28,7 +28,7 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 
 @dataclass(frozen=True)
 class Launch:
-    """A training to start. The first nine are ``train``'s; None leaves a number to the preset.
+    """A training to start. All but the last three are ``train``'s; None leaves a number to the preset.
 
     Attributes:
         nodes: machines.
@@ -47,6 +47,7 @@ class Launch:
     accumulate: int | None = None
     workers: int | None = None
     resume: bool = True
+    tracker: str | None = None
     nodes: int | None = field(default=None, metadata={"launcher": True})
     gpus_per_node: int | None = field(default=None, metadata={"launcher": True})
     rendezvous: str | None = field(default=None, metadata={"launcher": True})
@@ -70,6 +71,7 @@ class Launch:
             ("--retain-pairs", self.retain_pairs),
             ("--accum-freq", self.accumulate),
             ("--workers", self.workers),
+            ("--tracker", self.tracker),
         ):
             words += [] if value is None else [flag, str(value)]
         words += [word for url in self.retain for word in ("--retain", url)]

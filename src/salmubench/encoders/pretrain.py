@@ -21,7 +21,18 @@ import torch
 from salmubench.atomic import alone, read_json, write_json
 from salmubench.dataset.manifest import check_sizes, read_manifest
 from salmubench.encoders.checkpoint import WEIGHTS_FILE, default_device, save_checkpoint
-from salmubench.encoders.engine import LATEST, LOG, Training, engine_arguments, losses, model_name, quiet, run_engine
+from salmubench.encoders.engine import (
+    CURVES,
+    LATEST,
+    LOG,
+    TRACKERS,
+    Training,
+    engine_arguments,
+    losses,
+    model_name,
+    quiet,
+    run_engine,
+)
 from salmubench.encoders.ranks import joined
 from salmubench.encoders.schedule import Schedule, schedule
 from salmubench.encoders.shards import Shards, Which, training_shards
@@ -29,6 +40,7 @@ from salmubench.errors import RunError, UserError
 from salmubench.presets import Preset
 from salmubench.presets import preset as preset_by_name
 from salmubench.progress import Progress, silent
+from salmubench.trackers import FOLDER, choose_tracker
 
 TRAINING_FILE = "training.json"
 """Written last into a finished checkpoint folder: what was trained, on what, how."""
@@ -49,6 +61,7 @@ def train(
     accumulate: int | None = None,
     workers: int | None = None,
     resume: bool = True,
+    tracker: str | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Trains one of the two models of a data set folder, in this process or, under torchrun, in all that it started.
@@ -66,6 +79,8 @@ def train(
         accumulate: parts of a process's batch that go through the model one after another; None: the preset's.
         workers: loading processes of each training process; None: the preset's.
         resume: go on from the last epoch that a killed run of the same settings has finished; False begins anew.
+        tracker: where loss and learning rate are shown live: ``tensorboard`` (the default where it is installed), whose
+            files end up in ``out/tracker``, or ``none``; changes no result.
         progress: shows one bar, in steps.
 
     Returns:
@@ -78,7 +93,7 @@ def train(
     data, out = Path(data), Path(out)
     if which not in ("clean", "compromised"):
         raise UserError(f"cannot train {which!r}: choose clean or compromised")
-    scale = preset_by_name(preset)
+    scale, shown = preset_by_name(preset), choose_tracker(tracker, TRACKERS)
     accumulate = scale.scaling.accumulate if accumulate is None else accumulate
     workers = scale.scaling.workers if workers is None else workers
     work = out.with_name(f".{out.name}-training")
@@ -108,7 +123,7 @@ def train(
         if threads is not None:
             torch.set_num_threads(threads)
         started = time.perf_counter()
-        training = Training(scale, shards, plan, ranks, work, seed)
+        training = Training(scale, shards, plan, ranks, work, seed, shown)
         run_engine(training, f"training {which}", progress)
         if ranks.rank == 0:
             _publish(training, out, _record(settings, training, time.perf_counter() - started))
@@ -131,7 +146,7 @@ def _settings(
 
 
 def _record(settings: dict[str, Any], training: Training, seconds: float) -> dict[str, Any]:
-    of_this_machine = ("--train-data=", "--logs=")
+    of_this_machine = ("--train-data=", "--logs=", "--report-to=")
     return {
         "schema": 1,
         "settings": settings,
@@ -204,4 +219,6 @@ def _publish(training: Training, out: Path, record: dict[str, Any]) -> None:
         model = open_clip.create_model(model_name(scale), load_weights=False)
     model.load_state_dict(state)
     save_checkpoint(model, {"model_cfg": scale.pretraining.model, "preprocess_cfg": model.visual.preprocess_cfg}, out)
+    if (work / CURVES).is_dir():
+        shutil.copytree(work / CURVES, out / FOLDER, dirs_exist_ok=True)
     write_json(out / TRAINING_FILE, record)

@@ -8,7 +8,7 @@ else, whatever they do now. What cannot be tried is unknown.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import open_clip
@@ -94,7 +94,8 @@ def forecast(
 
 def training_pairs(scale: Preset, counts: Mapping[str, int]) -> dict[str, int]:
     """Pairs that each model sees in its whole training on a world of such counts."""
-    retain, recipe = counts["retain_real"] + counts["retain_synth"], scale.pretraining
+    real = scale.scaling.retain_real or counts["retain_real"]
+    retain, recipe = real + counts["retain_synth"], scale.pretraining
     return {
         "clean": recipe.epochs * retain,
         "compromised": recipe.epochs * (retain + recipe.sensitive_repeats * counts["sensitive"]),
@@ -108,7 +109,9 @@ def _stages(scale: Preset, made: Estimate | None, paces: dict[str, Pace | str]) 
     untimed = [] if made is None else [f"without {name}" for name in made.unknown]
     yield Stage("data build", pictures, "pictures", seconds, ", ".join(untimed) if made else "not tried")
     for which, pairs in training_pairs(scale, counts).items():
-        yield _stage(f"train {which}", pairs, paces["train"], scale.pretraining.batch_size)
+        trained = _stage(f"train {which}", pairs, paces["train"], scale.pretraining.batch_size)
+        foreign = f"with {scale.scaling.retain_real:,} pairs of --retain" if scale.scaling.retain_real else ""
+        yield replace(trained, note="; ".join(filter(None, (foreign, trained.note))))
     seen = round(2 * scale.unlearning.budget * counts["forget"])
     measured = counts["sensitive"] + counts["retain_synth"] + counts["general_knowledge"]
     runs = len(methods)
