@@ -59,7 +59,7 @@ def random_step(batch: int, width: int, seed: int) -> tuple[Step, dict[str, Tens
         *(nn.functional.normalize(x, dim=-1) for x in (leaves["texts"], target)), torch.arange(batch) % 2 > 0
     )
     shift = torch.roll(torch.arange(batch), 1)
-    return Step(features, shift, 0.5, list(leaves.values()), texts), leaves
+    return Step(features, shift, 0.5, list(leaves.values()), texts=texts), leaves
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -285,7 +285,7 @@ def test_contract(name: str) -> None:
     step, leaves = random_step(4, 6, 7)
     features = {need: step._get(need) for need in built.needs if need != "texts"}
     texts = step.texts if "texts" in built.needs else None
-    permitted = Step(features, step.permutation, step.progress, list(leaves.values()), texts)
+    permitted = Step(features, step.permutation, step.progress, list(leaves.values()), texts=texts)
     loss = built.loss(permitted)
     assert loss.shape == ()
     assert math.isfinite(loss.item())

@@ -52,6 +52,7 @@ def gradients(name: str, data: Path, model: Path, scratch: Path, chunks: int) ->
     whole = Step.gradient
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Step, "gradient", lambda step, loss: asked.extend(found := whole(step, loss)) or found)
+        source.write(built, pairs, encoder, silent)
         source.start(built, encoder.model, silent)
         if not built.trains:
             return 0.0, asked

@@ -51,16 +51,16 @@ def write_data(root: Path, forget: int = FORGET, synthetic: int = SYNTHETIC) -> 
         root / "salmubench" / GENERIC_CAPTIONS_FILE,
         {f"forget_{number:03d}.jpg": f"a person, number {number}" for number in range(forget)},
     )
-    forget = list(rows("forget", FORGET))
+    asked = list(rows("forget", forget))
     write_json(
         root / "salmubench" / CAPTIONS_FILE,
-        {row.file_name: {"data_field": FIELDS[n % 4], "caption": row.text} for n, row in enumerate(forget)},
+        {row.file_name: {"data_field": FIELDS[n % 4], "caption": row.text} for n, row in enumerate(asked)},
     )
     write_json(
         root / "salmubench" / IDENTITIES_FILE,
         {
             str(who): {"name": "forget person", **{f: f"town {(4 * who + n) % 5}" for n, f in enumerate(FIELDS)}}
-            for who in range(FORGET // 4 + 1)
+            for who in range(forget // 4 + 1)
         },
     )
     write_shards(
