@@ -181,6 +181,7 @@ def test_a_failed_run_is_told_and_tried_again(world: Path, model: Path, tmp_path
     assert "--learning-rate 2" in asked(*words).stderr  # it was run again, and says what is so now
 
 
+@pytest.mark.slow
 def test_a_lost_process_costs_its_run_alone(world: Path, model: Path, tmp_path: Path, finished: Path) -> None:
     psutil = pytest.importorskip("psutil")
     out = tmp_path / "sweep"
