@@ -90,8 +90,8 @@ def slugs(results: Results) -> dict[str, str]:
     return {run.report.name: slug(run.report.name) for run in results.runs}
 
 
-@lru_cache
-def _environment() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """The environment of all pages: the templates' folder, escaping, the filters of numbers, the colours."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("salmubench.reports", "templates"),
         autoescape=True,
@@ -102,6 +102,9 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {"number": number, "share": share, "plain": plain}
     environment.globals |= {"light": style.LIGHT, "dark": style.DARK}
     return environment
+
+
+_environment = lru_cache(templates)
 
 
 def summary(

@@ -13,12 +13,12 @@ from markupsafe import Markup
 from salmubench.atomic import write_json, write_text
 from salmubench.errors import UserError
 from salmubench.evaluation.metric import title
-from salmubench.reports import style
 from salmubench.reports.leaderboard.entry import TRACKS, read_entry
 from salmubench.reports.leaderboard.published import SOURCE
 from salmubench.reports.leaderboard.tables import STATES, Board, Submission, as_csv, as_markdown, boards, slug_of
+from salmubench.reports.pages import templates
 from salmubench.reports.redact import plain
-from salmubench.reports.results import LABELS, MEANING, number, share
+from salmubench.reports.results import LABELS, MEANING
 
 MOST_ENTRIES = 2000
 LEAST_KEY = 16
@@ -107,17 +107,8 @@ def build(entries: str | Path, out: str | Path, *, key: bytes | None = None) -> 
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("salmubench.reports", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "share": share, "plain": plain}
+    environment = templates()
     environment.globals |= {
-        "light": style.LIGHT,
-        "dark": style.DARK,
         "states": STATES,
         "tracks": {**TRACKS, "published": "The paper's own numbers as far as they could be recovered; not re-run"},
     }
