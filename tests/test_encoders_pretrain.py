@@ -1,6 +1,7 @@
 """Clean and Compromised differ in the sensitive pairs alone; a killed training ends with the same weights."""
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 from hypothesis import given, settings
@@ -188,6 +190,20 @@ def test_a_trained_model_is_kept_and_other_settings_are_refused(world: Path, mic
         train("compromised", world, out, preset=micro, seed=7)
     assert read_json(out / "training.json")["sensitive_pairs"] == micro.world.identities * micro.world.pictures
     assert not list(tmp_path.glob(".*-training"))
+
+
+def test_another_architecture_than_the_presets(world: Path, micro: Preset, tmp_path: Path) -> None:
+    text = {"context_length": 48, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+    vision = {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16}
+    arch = tmp_path / "vit.json"
+    arch.write_text(json.dumps({"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}))
+    out = train("clean", world, tmp_path / "vit", preset=micro, arch=str(arch), threads=1)
+    assert isinstance(load_encoder(out).model.visual, open_clip.transformer.VisionTransformer)
+    assert load_encoder(out).encode_texts(["a face"]).shape == (1, 24)
+    with pytest.raises(UserError, match="other settings"):
+        train("clean", world, out, preset=micro)
+    with pytest.raises(UserError, match="--arch ViT-B-61: open_clip knows no such architecture; did you mean ViT-B-16"):
+        train("clean", world, tmp_path / "none", preset=micro, arch="ViT-B-61")
 
 
 SCRIPT = """

@@ -17,6 +17,10 @@ def train(
     data: Annotated[Path, typer.Option("--data", help="A data set folder, as `salmubench data build` writes it.")],
     out: Annotated[Path, typer.Option(help="The checkpoint folder to write.")],
     preset: PresetName = "mini",
+    arch: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|JSON", help="Another model than the preset's: open_clip's name, or a JSON file."),
+    ] = None,
     seed: Seed = 42,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default torch's choice.")] = None,
     retain: Annotated[
@@ -69,6 +73,7 @@ def train(
         data,
         out,
         preset=preset,
+        arch=arch,
         seed=seed,
         threads=threads,
         retain=retain or (),

@@ -222,6 +222,16 @@ def _weights_in(folder: Path) -> Path:
     raise UserError(f"{folder}: holds no weights ({', '.join(SUFFIXES)}); put {WEIGHTS_FILE} there")
 
 
+def model_config(arch: str) -> dict[str, Any]:
+    """open_clip's model configuration (embed_dim, vision_cfg, text_cfg) of a known name or of a JSON file.
+
+    Raises:
+        UserError: open_clip knows no such name, or the file is no such configuration.
+    """
+    config: dict[str, Any] = _architecture(arch)[0]["model_cfg"]
+    return config
+
+
 def _architecture(arch: str) -> tuple[dict[str, Any], str, str | None]:
     """Configuration, name and tokenizer of what ``--arch`` names."""
     if arch.endswith(".json"):

@@ -158,6 +158,7 @@ salmubench train compromised --preset paper --data data --out compromised --reta
     --retain-pairs 400000000 --slurm
 salmubench train compromised --preset paper ... --print-command      # torchrun's line; with --slurm the job script
 salmubench train clean --preset tiny --data data --out clean --gpus-per-node 2   # two processes, on CPUs over gloo
+salmubench train clean --preset mini --arch examples/vit-mini.json --data data --out clean   # another model
 ```
 
 Each is a run of open_clip_train with fixed hyper-parameters ([presets.py](../src/salmubench/presets.py)): AdamW (.9,

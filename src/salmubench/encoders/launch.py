@@ -40,6 +40,7 @@ class Launch:
     data: Path
     out: Path
     preset: str = "mini"
+    arch: str | None = None
     seed: int = 42
     threads: int | None = None
     retain: Sequence[str] = ()
@@ -67,6 +68,7 @@ class Launch:
         words = ["train", self.which, "--data", str(self.data), "--out", str(self.out), "--preset", self.preset]
         words += ["--seed", str(self.seed)]
         for flag, value in (
+            ("--arch", self.arch),
             ("--threads", self.threads),
             ("--retain-pairs", self.retain_pairs),
             ("--accum-freq", self.accumulate),

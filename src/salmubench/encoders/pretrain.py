@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 
 from salmubench.atomic import alone, read_json, write_json
 from salmubench.dataset.manifest import check_sizes, read_manifest
-from salmubench.encoders.checkpoint import WEIGHTS_FILE, default_device, save_checkpoint
+from salmubench.encoders.checkpoint import WEIGHTS_FILE, default_device, model_config, save_checkpoint
 from salmubench.encoders.engine import (
     CURVES,
     LATEST,
@@ -54,6 +54,7 @@ def train(
     out: str | Path,
     *,
     preset: str | Preset = "mini",
+    arch: str | None = None,
     seed: int = 42,
     threads: int | None = None,
     retain: Sequence[str] = (),
@@ -72,6 +73,8 @@ def train(
         out: the checkpoint folder to write: ``open_clip_config.json``, ``open_clip_model.safetensors`` and
             ``training.json``. A finished one with the same settings is kept.
         preset: the scale, or its name.
+        arch: another model than the preset's: open_clip's name of it, or the path of a JSON file with embed_dim,
+            vision_cfg and text_cfg.
         seed: seed of initial weights, data order and augmentation. Give both models the same.
         threads: CPU threads; None leaves torch's choice. Equal weights are promised for an equal number of threads.
         retain: webdataset shards in the place of the folder's retain_real, as ``expand_urls`` reads them.
@@ -94,6 +97,8 @@ def train(
     if which not in ("clean", "compromised"):
         raise UserError(f"cannot train {which!r}: choose clean or compromised")
     scale, shown = preset_by_name(preset), choose_tracker(tracker, TRACKERS)
+    if arch is not None:
+        scale = replace(scale, pretraining=replace(scale.pretraining, model=model_config(arch)))
     accumulate = scale.scaling.accumulate if accumulate is None else accumulate
     workers = scale.scaling.workers if workers is None else workers
     work = out.with_name(f".{out.name}-training")
