@@ -38,7 +38,7 @@ def test_ray_gives_the_local_results_though_a_worker_is_killed(world: Path, micr
         while not killed and time.monotonic() < deadline:
             if begun := list((tmp_path / "ray").glob("runs/*/log.jsonl")):
                 for process in psutil.Process().children(recursive=True):
-                    if process.name().startswith("ray::"):
+                    if process.name().startswith("ray::_on_worker"):  # not an agent, with which the node would go
                         os.kill(process.pid, signal.SIGKILL)
                         killed.append(begun[0].parent.name)
                         return
