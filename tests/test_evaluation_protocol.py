@@ -25,6 +25,7 @@ from salmubench.evaluation.official import read_official
 from salmubench.evaluation.protocol import evaluate, score_fragile
 from salmubench.evaluation.report import Report, outcomes_path, read_report, report_schema
 from salmubench.evaluation.sampling import sample
+from salmubench.reports.table import skipped
 
 torch.set_num_threads(1)
 
@@ -164,6 +165,7 @@ def test_a_folder_without_general_knowledge_skips_it(data: Path, model: Path, tm
     assert entry.value is None
     assert entry.interval is None
     assert "--general-knowledge" in str(entry.reason)
+    assert skipped([bare, bare]) == [f"GenKnow is skipped: {entry.reason}."]
     assert read_official(tmp_path / "o.json")["GenKnow"]["value"] is None
     assert "GenKnow" not in pq.read_table(outcomes_path(tmp_path / "x.json"))["metric"].to_pylist()
     assert bare.metrics["RetFail"].value is not None
