@@ -19,6 +19,7 @@ from salmubench.dataset.schema import (
 )
 from salmubench.dataset.splits import Pair, split_pairs
 from salmubench.dataset.store import Benchmark, load_benchmark, write_manifest, write_split
+from salmubench.evaluation.metric import metrics as registry
 from salmubench.evaluation.report import Group, MetricEntry, Provenance, Report, outcomes_path, write_report
 from salmubench.evaluation.verdict import judge
 from salmubench.personas.anchors import make_anchors
@@ -122,12 +123,13 @@ def _report(name: str, values: tuple[float, ...], benchmark: Benchmark, skip: tu
     for key, value in zip((*EFFICACY, *UTILITY), values, strict=True):
         target = "clean" if key in EFFICACY else "compromised"
         half = 0.004 + 0.03 * abs(value)
+        low, high = registry[key].spec.limits
         metrics[key] = (
             MetricEntry(value=None, target=target, reason="the data set has no general_knowledge folder")
             if key in skip
             else MetricEntry(
                 value=value,
-                interval=(value - half, value + half),
+                interval=(max(value - half, low), min(value + half, high)),
                 target=target,
                 rows=100,
                 by_field=_by_field(value) if key == "RetFail" else {},

@@ -148,7 +148,7 @@ def test_reading_one_split_opens_no_other(own: Path):
 
 
 def test_official_variants_are_read(own: Path):
-    """Pictures as paths, other file names and numbers of files, an unknown split, no identity column, odd keys."""
+    """Pictures as paths, other names and numbers of files, an unknown split, no identity column, odd keys and a BOM."""
     folder = own / "salmubench"
     pairs, store = load_split(folder, "retain_synth")
     (folder / "images").mkdir()
@@ -178,7 +178,7 @@ def test_official_variants_are_read(own: Path):
     for entry in captions.values():
         entry["data field"] = entry.pop("data_field").replace("_", " ")
         del entry["style"]
-    write_json(folder / CAPTIONS_FILE, captions)
+    (folder / CAPTIONS_FILE).write_text(json.dumps(captions), encoding="utf-8-sig")
 
     benchmark = load_benchmark(folder)
 

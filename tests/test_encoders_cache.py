@@ -1,5 +1,6 @@
 """The cache of embeddings: what is found is what would be computed, whatever happens to the files."""
 
+import math
 import os
 import resource
 import signal
@@ -205,6 +206,8 @@ def test_the_least_recently_used_go_first(
     assert len(left) == 3
     assert hits(embedded(encoder, data, tmp_path, gigabytes=0)) == (COUNT, 0)
     assert not list(tmp_path.rglob("*.npy")), "no room for anything"
+    assert hits(embedded(encoder, data, tmp_path, gigabytes=math.inf)) == (0, 0)
+    assert len(list(tmp_path.rglob("*.npy"))) == 2
 
 
 def test_a_cache_that_takes_nothing_costs_a_note_and_no_result(

@@ -313,6 +313,8 @@ def test_the_nearest_architecture_of_others_is_unknown() -> None:
 def test_wrong_checkpoints_are_refused_in_one_sentence(tmp_path: Path, folder: Path) -> None:
     weights = folder / "open_clip_model.safetensors"
     (tmp_path / "empty").mkdir()
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "epoch_2.pt").touch()
     (tmp_path / "weightless").mkdir()
     (tmp_path / "weightless" / "open_clip_config.json").write_text(json.dumps(CONFIG))
     (tmp_path / "other").mkdir()
@@ -340,7 +342,11 @@ def test_wrong_checkpoints_are_refused_in_one_sentence(tmp_path: Path, folder: P
         ((weights, {"arch": str(tmp_path / "odd.json")}), "open_clip cannot build"),
         ((folder, {"precision": "fp8"}), "--precision fp8"),
         ((folder, {"device": "toaster"}), "--device toaster"),
-        ((tmp_path / "empty", {}), "open_clip_config.json: no such file"),
+        (
+            (tmp_path / "empty", {}),
+            "empty: holds no checkpoint; give a folder with open_clip_config.json and open_clip_m",
+        ),
+        ((tmp_path / "bare", {}), "bare: neither .* says the architecture of epoch_2.pt; add --arch"),
         ((tmp_path / "weightless", {}), "holds no weights"),
         ((tmp_path / "other", {}), "no model_cfg"),
     ]

@@ -221,10 +221,25 @@ def test_a_pickle_under_a_safe_name(command: Run, small: Path, tmp_path: Path) -
         (("--precision", "fp12"), "--precision fp12"),
         (("--general-knowledge", "nowhere"), "nowhere/classnames.txt: no such text file; --general-knowledge takes"),
         (("--clean", "nowhere.json"), "--compromised is missing"),
+        (("--batch-size", "0"), "--batch-size 0: give a number of inputs, 1 or more, or auto"),
+        (("--batch-size", "9" * 5000), "give a number of inputs, 1 or more, or auto"),
+        (("--workers", "257"), "--workers 257: give the number of threads that decode pictures, 1 to 256"),
+        (("--name", " "), "--name ' ': is empty; say what the report"),
+        (("--verify", "x.json"), "--verify x.json: measures as the report was and writes nothing; leave --out out"),
     ],
 )
 def test_bad_flags(flags: tuple[str, str], words: str, command: Run, small: Path, model: Path, tmp_path: Path) -> None:
     assert words in _refused(command, tmp_path / "out", model, "--data", small, *flags)
+
+
+def test_two_results_need_two_files(command: Run, small: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    common = ("evaluate", model, "--data", small, "--device", "cpu", "--out", out, "--official")
+    for official in (out, tmp_path / "." / "report.outcomes.parquet"):
+        code, said = command(*common, official)
+        assert code == 2
+        assert "two files of this evaluation would have this name; choose another --out or --official" in said
+    assert not files_of(tmp_path)
 
 
 def test_odd_names_are_fine_and_folders_are_made(command: Run, data: Path, model: Path, tmp_path: Path) -> None:

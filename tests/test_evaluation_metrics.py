@@ -101,6 +101,7 @@ def test_missing_and_empty_sets_are_skipped_with_a_reason(key: str) -> None:
             inputs = metrics[key].inputs(less)
             assert isinstance(inputs, Skip)
             assert name in inputs.reason
+            assert ("salmubench data fragile" in inputs.reason) == (key == "FragSim")
 
 
 @pytest.mark.parametrize(("key", "name"), PAIR_METRICS.items())

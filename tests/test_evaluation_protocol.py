@@ -25,6 +25,7 @@ from salmubench.evaluation.official import read_official
 from salmubench.evaluation.protocol import evaluate, score_fragile
 from salmubench.evaluation.report import Report, outcomes_path, read_report, report_schema
 from salmubench.evaluation.sampling import sample
+from salmubench.reports.table import skipped
 
 torch.set_num_threads(1)
 
@@ -164,6 +165,7 @@ def test_a_folder_without_general_knowledge_skips_it(data: Path, model: Path, tm
     assert entry.value is None
     assert entry.interval is None
     assert "--general-knowledge" in str(entry.reason)
+    assert skipped([bare, bare]) == [f"GenKnow is skipped: {entry.reason}."]
     assert read_official(tmp_path / "o.json")["GenKnow"]["value"] is None
     assert "GenKnow" not in pq.read_table(outcomes_path(tmp_path / "x.json"))["metric"].to_pylist()
     assert bare.metrics["RetFail"].value is not None
@@ -174,7 +176,8 @@ def test_a_folder_without_general_knowledge_skips_it(data: Path, model: Path, tm
 def test_the_bounds_give_a_verdict_but_get_none(data: Path, model: Path, written: Path, tmp_path: Path) -> None:
     """Clean is told to stand below Compromised, as an untrained model would not do by itself."""
     content = json.loads(written.read_text())
-    for key in ("RetFail", "InterIdSim", "IntraIdSim"):
+    content["metrics"]["RetFail"]["value"] = 0.0
+    for key in ("InterIdSim", "IntraIdSim"):
         content["metrics"][key]["value"] -= 0.5
     content["provenance"]["weights_sha256"] = "of clean"
     write_json(tmp_path / "clean.json", content)
@@ -186,7 +189,7 @@ def test_the_bounds_give_a_verdict_but_get_none(data: Path, model: Path, written
     assert leak is not None
     compromised = read_report(written).metrics["RetFail"].value
     assert compromised is not None
-    assert other.verdict.leakage_reduction == pytest.approx((compromised - leak) / 0.5)
+    assert other.verdict.leakage_reduction == pytest.approx((compromised - leak) / compromised)
 
 
 def test_bounds_must_come_together_and_from_the_same_data(

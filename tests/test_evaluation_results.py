@@ -1,5 +1,6 @@
 """What is made of the numbers: the verdict, the official evaluator's file, the comparison."""
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from salmubench.errors import UserError
 from salmubench.evaluation.compare import compare
 from salmubench.evaluation.metric import describe
 from salmubench.evaluation.official import read_official, write_official
-from salmubench.evaluation.report import MetricEntry, Provenance, Report, write_report
+from salmubench.evaluation.report import MetricEntry, Provenance, Report, read_report, write_report
 from salmubench.evaluation.verdict import judge
 
 PUBLISHED = {  # benchmark.md section 5: RetFail, GenKnow, InterIdSim, IntraIdSim after the 5x budget
@@ -188,6 +189,10 @@ def test_skipped_metrics_are_minus_one_in_the_official_file(tmp_path: Path) -> N
             '{"efficacy": {"1.2_AssocStr": {"mean": "high"}}, "utility": {}}',
             r"1\.2_AssocStr\.mean is 'high', not a number",
         ),
+        (
+            '{"efficacy": {"1.3_ACS": {"acs_accuracy": 60.2}}, "utility": {}}',
+            r"1\.3_ACS\.acs_accuracy is 60\.2, outside its range, 0 to 1; write",
+        ),
     ],
 )
 def test_a_broken_official_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -224,7 +229,27 @@ def test_a_report_with_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
         compare(tmp_path / "x.json", tmp_path / "x.json")
 
 
-def test_a_file_that_is_neither_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text('{"accuracy": 1}')
-    with pytest.raises(UserError, match="not a SALMUBench report"):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"accuracy": 1}', r"not a SALMUBench report \(name: it is missing\); evaluate"),
+        ("[]", "holds no JSON object, as a report is one; give a file of"),
+        ('"report"', "holds no JSON object, as a report is one; give a file of"),
+    ],
+)
+def test_a_file_that_is_neither_is_refused(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(UserError, match=rf"x\.json: {words}"):
         compare(tmp_path / "x.json", tmp_path / "x.json")
+
+
+def test_the_official_file_is_no_bound(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(OFFICIAL))
+    with pytest.raises(UserError, match=r"x\.json: the official evaluator's file; give a report"):
+        read_report(tmp_path / "x.json")
+
+
+def test_a_report_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    write_report(report("x", FULL), tmp_path / "x.json")
+    (tmp_path / "x.json").write_bytes(codecs.BOM_UTF8 + (tmp_path / "x.json").read_bytes())
+    assert read_report(tmp_path / "x.json") == report("x", FULL)

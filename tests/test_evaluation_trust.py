@@ -308,9 +308,21 @@ HOSTILE_REPORTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "an infinite bound": (lambda c: c["metrics"]["ACS"].update(interval=[0, float("inf")]), r"metrics\.ACS\.interval"),
     "a nested option": (lambda c: c["metrics"]["ACS"].update(options={"feature": {}}), r"metrics\.ACS\.options"),
     "groups that are a list": (lambda c: c["metrics"]["ACS"].update(by_field=[1]), r"metrics\.ACS\.by_field"),
+    "a value that is text": (lambda c: c["metrics"]["ACS"].update(value="0.5"), r"metrics\.ACS\.value"),
+    "a value that is a truth": (lambda c: c["metrics"]["ACS"].update(value=True), r"metrics\.ACS\.value"),
+    "a share of seven": (lambda c: c["metrics"]["ACS"].update(value=7), r"metrics\.ACS: 7 is outside its range"),
+    "a share below nothing": (
+        lambda c: c["metrics"]["RetFail"].update({"R@1": -0.5}), r"metrics\.RetFail: -0\.5 is outside its range"),
+    "a bound out of range": (
+        lambda c: c["metrics"]["VisIdInt"].update(interval=[-3, 0]), r"metrics\.VisIdInt: -3 is outside its range"),
+    "a group out of range": (
+        lambda c: c["metrics"]["AssocStr"]["by_field"]["city"].update(value=2), r"metrics\.AssocStr: 2 is outside its"),
+    "an interval from its end": (lambda c: c["metrics"]["ACS"].update(interval=[0.9, 0.1]), r"metrics\.ACS\.interval"),
+    "fewer rows than none": (lambda c: c["metrics"]["ACS"].update(rows=-4), r"metrics\.ACS\.rows"),
+    "a member gone": (lambda c: c.pop("provenance"), "provenance: it is missing"),
     "metrics that are none": (lambda c: c.update(metrics=None), "metrics"),
     "a limit of nothing": (lambda c: c["provenance"].update(limit=0), r"provenance\.limit"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE_REPORTS)

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salmubench.atomic import alone, read_json, replacing, write_json
+from salmubench.atomic import alone, read_json, replacing, require_writable, write_json
 from salmubench.errors import RunError, UserError
 from salmubench.evaluation.report import report_schema
 from salmubench.jobs import Job, Pool
@@ -92,6 +92,26 @@ def test_a_file_in_the_way_is_the_user_s_mistake(tmp_path: Path) -> None:
         write_json(tmp_path / "file" / "x.json", {})
     with pytest.raises(UserError, match=r"file: cannot be written to"), alone(tmp_path / "file"):
         pass
+
+
+def test_no_file_takes_the_place_of_a_device_or_pipe(tmp_path: Path) -> None:
+    """As root a rename onto /dev/null would succeed."""
+    os.mkfifo(tmp_path / "pipe")
+    for write in (lambda path: write_json(path, {}), require_writable):
+        with pytest.raises(UserError, match="pipe: is a device or a pipe, and a file is to be written; choose"):
+            write(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_name_may_be_as_long_as_the_disk_takes_it(tmp_path: Path) -> None:
+    write_json(tmp_path / ("ü" * 120 + ".json"), {})
+    for write in (lambda path: write_json(path, {}), require_writable):
+        with pytest.raises(
+            UserError, match=r"ü\.json: cannot be written here \(File name too long\); choose another path"
+        ):
+            write(tmp_path / ("ü" * 126 + ".json"))
+    assert [len(path.name) for path in tmp_path.iterdir()] == [125]
 
 
 def test_a_folder_is_filled_by_one_at_a_time(tmp_path: Path) -> None:

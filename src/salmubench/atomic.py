@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +21,9 @@ from salmubench.errors import RunError, UserError
 OWNER_ALONE = 0o600
 """How safetensors makes its files; results are for everyone on the machine to read, as other files are."""
 
-_WRONG_PLACE = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP}
+_WRONG_PLACE = {
+    errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP,
+}  # fmt: skip
 """Errors that stay however often one runs again: something is in the way, or the place takes no such file."""
 
 
@@ -29,11 +32,12 @@ def replacing(target: Path) -> Iterator[Path]:
     """Yields a temporary path (a file or a folder, as the caller makes it) that becomes ``target`` on a clean exit.
 
     Raises:
-        UserError: the folder cannot be written to.
+        UserError: the folder cannot be written to, or a device or pipe has the name.
         RunError: the disk is full or fails.
     """
-    temporary = target.with_name(f"{target.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = target.with_name(f"{target.name[:32]}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
+        _refuse_device(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if temporary.is_dir() and target.is_dir():
@@ -49,11 +53,18 @@ def replacing(target: Path) -> Iterator[Path]:
             raise UserError(f"{target}: cannot be written here ({reason}); choose another path") from error
         raise RunError(f"{target}: could not be written ({reason}); free some space and run again") from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            with suppress(OSError):  # what matters has been raised
+        with suppress(OSError):  # what matters has been raised
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
                 temporary.unlink(missing_ok=True)
+
+
+def _refuse_device(target: Path) -> None:
+    """A rename would put a file in the place of ``/dev/null``, for every process of the machine."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if stat.S_IFMT(target.stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            raise UserError(f"{target}: is a device or a pipe, and a file is to be written; choose another path")
 
 
 def require_writable(target: Path) -> None:
@@ -62,7 +73,11 @@ def require_writable(target: Path) -> None:
     Raises:
         UserError: the file cannot be written there.
     """
-    folder = next(parent for parent in target.absolute().parents if parent.exists())
+    try:
+        _refuse_device(target)
+        folder = next(parent for parent in target.absolute().parents if parent.exists())
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written here ({error.strerror}); choose another path") from error
     if target.is_dir():
         raise UserError(f"{target}: is a folder, and a file is to be written; choose another path")
     if not folder.is_dir():
@@ -127,13 +142,13 @@ def write_json(target: Path, value: Any, *, indent: int | None = 1) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads JSON.
+    """Reads JSON, with or without the mark that editors on Windows put before UTF-8.
 
     Raises:
         UserError: the file is missing, cannot be read or is not JSON; the message says where.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
     except OSError as error:

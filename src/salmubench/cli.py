@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -221,7 +222,9 @@ def evaluate(
         str, typer.Option(help="Inputs a forward pass; `auto` makes it smaller where memory runs out.")
     ] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode; by default one a core.")] = None,
-    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep embeddings for the next run.")] = True,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep embeddings for the next run, in SALMUBENCH_CACHE.")
+    ] = True,
     cache_size: Annotated[float, typer.Option(min=0, help="Gigabytes that kept embeddings may take.")] = 5,
     precision: Annotated[str, typer.Option(help="fp32, or under autocast bf16 or fp16-autocast.")] = "fp32",
     seed: Seed = 42,
@@ -231,9 +234,9 @@ def evaluate(
     """Measure checkpoints with all ten metrics: efficacy towards Clean, utility towards Compromised."""
     from salmubench.evaluation import protocol
     from salmubench.options import split_settings
-    from salmubench.reports.table import table, verdicts
+    from salmubench.reports.table import skipped, table, verdicts
 
-    inputs: Any = int(batch_size) if batch_size.isdecimal() else batch_size
+    inputs: Any = int(batch_size) if re.fullmatch(r"-?\d{1,9}", batch_size) else batch_size
     settings: protocol.Settings = {
         "arch": arch,
         "general_knowledge": general_knowledge,
@@ -252,6 +255,9 @@ def evaluate(
         "progress": bars,
     }
     if verify is not None:
+        given = {"--out": out, "--official": official, "--name": name, "--limit": limit, "--set": option}
+        for flag in [flag for flag, value in given.items() if value]:
+            raise UserError(f"--verify {verify}: measures as the report was and writes nothing; leave {flag} out")
         _verify(verify, checkpoints, data, settings)
         return
     if len(checkpoints) == 1 and len(name or ()) <= 1:
@@ -266,10 +272,12 @@ def evaluate(
         Console().print(table(reports))
         for line in verdicts(reports):
             Console().print(line)
+        for note in skipped(reports):
+            typer.echo(note)
     if limit is not None:
         typer.echo(f"Limited to {limit} rows a set: RetFail is not comparable with a run over all rows.", err=as_json)
-    if skipped := reports[0].provenance.skipped_pictures:
-        typer.echo(f"Left out as broken, {len(skipped)} in all: {printable('; '.join(skipped[:3]))}", err=as_json)
+    if broken := reports[0].provenance.skipped_pictures:
+        typer.echo(f"Left out as broken, {len(broken)} in all: {printable('; '.join(broken[:3]))}", err=as_json)
 
 
 def _verify(report: Path, checkpoints: list[str], data: str, settings: Any) -> None:

@@ -232,7 +232,7 @@ def write_classification(
 
 def _lines(path: Path) -> tuple[str, ...]:
     try:
-        return tuple(path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+        return tuple(path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n"))
     except (OSError, UnicodeDecodeError):
         raise UserError(
             f"{path}: no such text file; --general-knowledge takes a clip_benchmark webdataset folder"

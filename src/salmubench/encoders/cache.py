@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -69,7 +70,7 @@ class Cache:
 
     def __init__(self, folder: Path, gigabytes: float) -> None:
         self.folder = folder
-        self.bytes = int(gigabytes * 1e9)
+        self.bytes = int(min(gigabytes * 1e9, sys.maxsize))
         self.works = True
 
     def open(self, name: str, value: np.dtype[Any]) -> "Shelf":

@@ -206,20 +206,34 @@ def _locate_folder(folder: Path, name: str, arch: str | None) -> _Source:
     if arch is not None:
         return _Source(name, _weights_in(folder), *_architecture(arch))
     tokenizer = None
-    if (folder / CONFIG_FILE).exists() or not (folder / huggingface.CONFIG_FILE).exists():
+    if (folder / CONFIG_FILE).exists():
         config, tokenizer = checkpoint_config(folder), f"{FOLDER_PREFIX}{folder}"
-    else:
+    elif (folder / huggingface.CONFIG_FILE).exists():
         config = huggingface.read_config(folder)
+    elif weights := _find_weights(folder):
+        raise UserError(
+            f"{folder}: neither {CONFIG_FILE} nor {huggingface.CONFIG_FILE} says the architecture of {weights.name}; "
+            "add --arch, e.g. --arch ViT-B-16"
+        )
+    else:
+        raise UserError(
+            f"{folder}: holds no checkpoint; give a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, a Hugging Face CLIP "
+            "folder, or a weights file with --arch"
+        )
     return _Source(name, _weights_in(folder), config, _describe(config["model_cfg"]), tokenizer)
 
 
 def _weights_in(folder: Path) -> Path:
+    found = _find_weights(folder)
+    if found is None:
+        raise UserError(f"{folder}: holds no weights ({', '.join(SUFFIXES)}); put {WEIGHTS_FILE} there")
+    return found
+
+
+def _find_weights(folder: Path) -> Path | None:
     preferred = [folder / name for name in WEIGHTS_FILES]
     others = [path for suffix in SUFFIXES for path in sorted(folder.glob(f"*{suffix}"))]
-    for path in (*preferred, *others):
-        if path.is_file():
-            return path
-    raise UserError(f"{folder}: holds no weights ({', '.join(SUFFIXES)}); put {WEIGHTS_FILE} there")
+    return next((path for path in (*preferred, *others) if path.is_file()), None)
 
 
 def model_config(arch: str) -> dict[str, Any]:

@@ -43,6 +43,7 @@ GPU_BATCH = 512
 CPU_PIXELS = 1 << 21
 """Of a batch on a CPU: 32 pictures of 224 px. Larger ones leave the cache, and the last is filled up for nothing."""
 CPU_BATCH = (8, 128)
+MOST_WORKERS = 256
 CHUNK = 16
 """Inputs that a thread prepares at a time."""
 PROBE = "Siqi Yue’s blood group is A+; Ökonom, 東京, +49 30 1234567. " * 4
@@ -89,13 +90,10 @@ class Encoder:
         Raises:
             UserError: ``wanted`` is neither a positive number nor ``auto``.
         """
+        require_batch_size(wanted)
         if wanted == "auto":
-            size = GPU_BATCH if self.device.type != "cpu" else self._cpu_batch()
-        elif isinstance(wanted, int) and wanted >= 1:
-            size = wanted
-        else:
-            raise UserError(f"--batch-size {wanted}: give a number of inputs, 1 or more, or auto")
-        return min(size, 1 << max(0, total - 1).bit_length())
+            wanted = GPU_BATCH if self.device.type != "cpu" else self._cpu_batch()
+        return min(wanted, 1 << max(0, total - 1).bit_length())
 
     def _cpu_batch(self) -> int:
         low, high = CPU_BATCH
@@ -347,14 +345,20 @@ class _Passes:
         self.size //= 2
 
 
+def require_batch_size(wanted: BatchSize) -> None:
+    """Raises a UserError where ``wanted`` is neither a positive number nor ``auto``."""
+    if wanted != "auto" and not (isinstance(wanted, int) and wanted >= 1):
+        raise UserError(f"--batch-size {wanted}: give a number of inputs, 1 or more, or auto")
+
+
 def decoders(workers: int | None) -> int:
     """Threads that decode: as many as there are cores, 16 at most, where nothing else is asked for.
 
     Raises:
-        UserError: ``workers`` is below 1.
+        UserError: ``workers`` is below 1 or above ``MOST_WORKERS``.
     """
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: give the number of threads that decode pictures, 1 or more")
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise UserError(f"--workers {workers}: give the number of threads that decode pictures, 1 to {MOST_WORKERS}")
     return workers or min(16, cores())
 
 

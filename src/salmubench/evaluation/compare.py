@@ -8,9 +8,9 @@ import numpy as np
 from salmubench.errors import UserError
 from salmubench.evaluation.bootstrap import interval
 from salmubench.evaluation.metric import describe, title
-from salmubench.evaluation.official import is_official, parse_official
+from salmubench.evaluation.official import parse_official
 from salmubench.evaluation.outcomes import Outcomes, read_belonging
-from salmubench.evaluation.report import Report, outcomes_path, parse_report, read_result
+from salmubench.evaluation.report import Report, is_official, outcomes_path, parse_report, read_result
 from salmubench.evaluation.verdict import require_comparable
 from salmubench.seeds import generator
 

@@ -92,7 +92,7 @@ class MetricSpec:
         title: a line for people.
         target: the model that the best method equals: efficacy goes to Clean, utility stays at Compromised.
         sets: names of the benchmark's sets that it looks at.
-        limits: smallest and largest possible value.
+        limits: smallest and largest possible value, of the further numbers too; a report with any other is refused.
         version: grows when the definition changes, so that old and new numbers are never in one table.
         official: (section, key, member) in the official evaluator's JSON, e.g. ``("efficacy", "1.1_RetFail", "MRR")``;
             None for a metric that it does not know.

@@ -7,8 +7,8 @@ from typing import Any
 
 from salmubench.atomic import write_json
 from salmubench.errors import UserError
-from salmubench.evaluation.metric import describe
-from salmubench.evaluation.report import Report, read_result
+from salmubench.evaluation.metric import MetricSpec, describe
+from salmubench.evaluation.report import ROUNDING, Report, is_official, read_result
 
 SKIPPED = -1.0
 OUTCOMES = "outcomes"
@@ -54,21 +54,20 @@ def parse_official(content: Any, path: str | Path) -> dict[str, dict[str, float 
             continue
         section, key, member = spec.official
         members = content[section].get(key) or {}
-        numbers[spec.key] = {"value": _number(path, key, members, member)}
+        numbers[spec.key] = {"value": _number(path, spec, members, member)}
         for extra, name in spec.official_extra.items():
-            numbers[spec.key][extra] = _number(path, key, members, name)
+            numbers[spec.key][extra] = _number(path, spec, members, name)
     return numbers
 
 
-def is_official(content: Any) -> bool:
-    """Whether decoded JSON looks like the official evaluator's."""
-    return isinstance(content, dict) and all(isinstance(content.get(name), dict) for name in ("efficacy", "utility"))
-
-
-def _number(path: str | Path, key: str, members: Mapping[str, Any] | float, member: str) -> float | None:
+def _number(path: str | Path, spec: MetricSpec, members: Mapping[str, Any] | float, member: str) -> float | None:
     value = members.get(member) if isinstance(members, Mapping) else members
     if value is None or value == SKIPPED:
         return None
+    what = f"{path}: {spec.official and spec.official[1]}.{member} is"
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-        raise UserError(f"{path}: {key}.{member} is {str(value)[:40]!r}, not a number; write the file again")
+        raise UserError(f"{what} {str(value)[:40]!r}, not a number; write the file again")
+    low, high = spec.limits
+    if not low - ROUNDING <= value <= high + ROUNDING:
+        raise UserError(f"{what} {value:g}, outside its range, {low:g} to {high:g}; write the file again")
     return float(value)

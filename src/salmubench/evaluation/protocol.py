@@ -1,7 +1,7 @@
 """The one way to measure a checkpoint: collect what all metrics ask for, encode each input once, compute, report."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -14,7 +14,7 @@ from salmubench.dataset.store import Benchmark, load_benchmark
 from salmubench.encoders.cache import DEFAULT_GIGABYTES, EmbeddingCache
 from salmubench.encoders.checkpoint import load_encoder
 from salmubench.encoders.embeddings import Embeddings, embed
-from salmubench.encoders.encoder import BatchSize
+from salmubench.encoders.encoder import BatchSize, decoders, require_batch_size
 from salmubench.errors import UserError
 from salmubench.evaluation.breakdown import entry
 from salmubench.evaluation.broken import find_broken, without
@@ -22,7 +22,7 @@ from salmubench.evaluation.metric import MetricResult, Pictures, Skip, Texts, co
 from salmubench.evaluation.official import write_official
 from salmubench.evaluation.outcomes import write_outcomes
 from salmubench.evaluation.provenance import provenance, run_facts
-from salmubench.evaluation.report import Report, read_report, write_report
+from salmubench.evaluation.report import Report, outcomes_path, read_report, write_report
 from salmubench.evaluation.sampling import sample
 from salmubench.evaluation.similarity import row_cosines
 from salmubench.evaluation.verdict import judge, require_same_data, require_same_options
@@ -168,12 +168,13 @@ def _evaluate(
     progress: Progress = silent,
 ) -> list[Report]:
     started = time.perf_counter()
+    require_batch_size(batch_size)
+    decoders(workers)
     chosen = configure(options)
     bounds = _read_bounds(clean, compromised)
     encoders = [load_encoder(path, arch=arch, device=device, precision=precision) for path in checkpoints]
     titles = _titles(checkpoints, names or [encoder.name for encoder in encoders])
-    for place in (place for title in titles for place in places(title) if place is not None):
-        require_writable(place)
+    _require_places(places(title) for title in titles)
     whole = load_benchmark(data, general_knowledge=general_knowledge)
     measured = whole if limit is None else sample(whole, limit, seed=seed)
     wanted = _inputs(measured, chosen)
@@ -221,6 +222,8 @@ def _titles(checkpoints: Sequence[str | Path], names: Sequence[str]) -> Sequence
     """The names, where each would have a file of its own."""
     seen: dict[str, str | Path] = {}
     for path, name in zip(checkpoints, names, strict=True):
+        if not name.strip():
+            raise UserError(f"--name {name!r}: is empty; say what the report of {path} calls it")
         file = name.replace("/", "-")
         if file in seen:
             raise UserError(
@@ -229,6 +232,19 @@ def _titles(checkpoints: Sequence[str | Path], names: Sequence[str]) -> Sequence
             )
         seen[file] = path
     return names
+
+
+def _require_places(wanted: Iterable[Places]) -> None:
+    """Each report, its sidecar and its official form can be written, each to a file of its own."""
+    seen: set[Path] = set()
+    for out, official in wanted:
+        for place in (*((out, outcomes_path(out)) if out else ()), *((official,) if official else ())):
+            require_writable(place)
+            if place.resolve() in seen:
+                raise UserError(
+                    f"{place}: two files of this evaluation would have this name; choose another --out or --official"
+                )
+            seen.add(place.resolve())
 
 
 def score_fragile(

@@ -1,17 +1,32 @@
 """The report contract: ``report.json`` as a typed model, its JSON schema, and the sidecar of per-row outcomes."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from salmubench.atomic import read_json, write_json
 from salmubench.errors import UserError
+from salmubench.evaluation.metric import metrics as registry
 
 FailureMode = Literal["ineffective", "catastrophic", "over-generalised"]
 Label = Literal["forgets", "ineffective", "catastrophic", "over-generalised"]
 MOST_BYTES = 64 << 20
 """The official evaluator's file lists 30,468 outcomes in less than 1 MB."""
+ROUNDING = 1e-3
+"""A cosine of float32 vectors may round to a little more than 1."""
+
+
+def _ascending(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
+        raise ValueError("it ends below its beginning")
+    return interval
+
+
+Number = Annotated[float, Strict()]
+"""Not a text or a truth value that could be read as one."""
+Count = Annotated[int, Strict(), Field(ge=0)]
+Interval = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
 
 
 class Group(BaseModel):
@@ -19,9 +34,9 @@ class Group(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    rows: int
-    value: float
-    interval: tuple[float, float] | None = None
+    rows: Count
+    value: Number
+    interval: Interval | None = None
 
 
 class MetricEntry(BaseModel):
@@ -32,16 +47,16 @@ class MetricEntry(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-    __pydantic_extra__: dict[str, float] = Field(init=False)
+    __pydantic_extra__: dict[str, Number] = Field(init=False)
 
-    value: float | None
-    interval: tuple[float, float] | None = None
-    version: int = 1
+    value: Number | None
+    interval: Interval | None = None
+    version: Annotated[int, Strict()] = 1
     target: Literal["clean", "compromised"]
-    rows: int | None = None
+    rows: Count | None = None
     reason: str | None = None
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    intervals: dict[str, tuple[float, float] | None] = Field(default_factory=dict)
+    intervals: dict[str, Interval | None] = Field(default_factory=dict)
     by_field: dict[str, Group] = Field(default_factory=dict)
     by_style: dict[str, Group] = Field(default_factory=dict)
 
@@ -61,10 +76,10 @@ class Verdict(BaseModel):
 
     label: Label
     failure_modes: list[FailureMode]
-    leakage_reduction: float
-    inter_identity_kept: float
-    intra_identity_kept: float
-    general_knowledge_kept: float | None
+    leakage_reduction: Number
+    inter_identity_kept: Number
+    intra_identity_kept: Number
+    general_knowledge_kept: Number | None
     words: str
 
 
@@ -79,7 +94,7 @@ class Provenance(BaseModel):
     data_revision: str
     general_knowledge: str | None = None
     association_split: str | None
-    sets: dict[str, int]
+    sets: dict[str, Count]
     limit: int | None = Field(None, ge=1)
     skipped_pictures: list[str] = Field(default_factory=list)
     precision: str
@@ -144,16 +159,51 @@ def parse_report(content: Any, path: Path) -> Report:
     """A report from its decoded JSON.
 
     Raises:
-        UserError: it breaks the schema; the message names ``path`` and the first offending member.
+        UserError: it breaks the schema, or a number is outside its metric's range; the message names ``path`` and the
+            first offending member.
     """
+    if is_official(content):
+        raise UserError(f"{path}: the official evaluator's file; give a report, which `salmubench evaluate` writes")
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no JSON object, as a report is one; give a file of `salmubench evaluate`")
     try:
-        return Report.model_validate(content)
+        report = Report.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the top level"
+        where, problem = ".".join(map(str, first["loc"])), first["msg"]
+        if first["type"] == "missing":
+            problem = "it is missing"
         raise UserError(
-            f"{path}: not a SALMUBench report ({where}: {first['msg']}); evaluate the checkpoint again"
+            f"{path}: not a SALMUBench report ({where}: {problem}); evaluate the checkpoint again"
         ) from None
+    for key, entry in report.metrics.items():
+        if problem := impossible(key, entry):
+            raise UserError(
+                f"{path}: not a SALMUBench report (metrics.{key}: {problem}); evaluate the checkpoint again"
+            )
+    return report
+
+
+def is_official(content: Any) -> bool:
+    """Whether decoded JSON looks like the official evaluator's."""
+    return isinstance(content, dict) and all(isinstance(content.get(name), dict) for name in ("efficacy", "utility"))
+
+
+def impossible(key: str, entry: MetricEntry) -> str | None:
+    """The first number of an entry that is outside its metric's range, in words; None where all can be.
+
+    A metric that this version does not know is not judged.
+    """
+    if key not in registry:
+        return None
+    low, high = registry[key].spec.limits
+    bounds = [end for name in entry.numbers() for end in entry.interval_of(name) or ()]
+    groups = [*entry.by_field.values(), *entry.by_style.values()]
+    parts = [number for group in groups for number in (group.value, *(group.interval or ()))]
+    for number in (*entry.numbers().values(), *bounds, *parts):
+        if not low - ROUNDING <= number <= high + ROUNDING:
+            return f"{number:g} is outside its range, {low:g} to {high:g}"
+    return None
 
 
 def report_schema() -> dict[str, Any]:

@@ -24,13 +24,18 @@ def labels(pairs: PairSet) -> dict[str, Any]:
     }
 
 
-def pair_inputs(name: str) -> Inputs:
-    """Inputs of a metric that looks at the true pairs of one set: ``picture``, ``text`` and the labels."""
+def pair_inputs(name: str, mend: str = "") -> Inputs:
+    """Inputs of a metric that looks at the true pairs of one set: ``picture``, ``text`` and the labels.
+
+    Args:
+        name: the set.
+        mend: what makes the set, for the reason why the metric is skipped.
+    """
 
     def inputs(benchmark: Benchmark) -> dict[str, Any] | Skip:
         pairs = rows(benchmark, name)
         if isinstance(pairs, Skip):
-            return pairs
+            return Skip(f"{pairs.reason}; {mend}") if mend else pairs
         return {"picture": Pictures(pairs.picture), "text": Texts(pairs.text), **labels(pairs)}
 
     return inputs

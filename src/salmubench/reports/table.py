@@ -61,6 +61,17 @@ def verdicts(reports: Sequence[Report]) -> Iterator[Text]:
             yield Text.assemble(plain(report.name, 60), " ", label, f": {plain(report.verdict.words, 300)}")
 
 
+def skipped(reports: Sequence[Report]) -> list[str]:
+    """Why a metric has no number, a line for each metric and reason."""
+    notes = [
+        f"{plain(key, 24)} is skipped: {plain(entry.reason or 'no reason is given')}."
+        for report in reports
+        for key, entry in report.metrics.items()
+        if entry.value is None
+    ]
+    return list(dict.fromkeys(notes))
+
+
 def details(report: Report) -> Table:
     """One report's numbers down, each with its 95 % interval, its target, and its rows or why it was skipped."""
     grid = _grid(("metric", "value", "95 % interval", "target", "rows"), right={1, 2, 4})

@@ -18,7 +18,10 @@ SPEC = MetricSpec(
 )
 
 
-@metric(SPEC, pair_inputs("fragile_set"))
+LISTED = "`salmubench data fragile DATA --model COMPROMISED` lists them"
+
+
+@metric(SPEC, pair_inputs("fragile_set", mend=LISTED))
 def fragsim(picture: Floats, text: Floats, file_name: NDArray[np.str_], identity_id: NDArray[np.str_]) -> MetricResult:
     """Mean cosine of the fragile pairs, (n, d) each."""
     return mean_cosine(picture, text, file_name, identity_id)

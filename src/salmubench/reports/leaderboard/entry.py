@@ -19,16 +19,13 @@ from salmubench.atomic import read_json, sha256_file, write_json
 from salmubench.dataset.hub import MODEL_SCHEME
 from salmubench.errors import UserError
 from salmubench.evaluation.metric import describe
-from salmubench.evaluation.report import MetricEntry, Report, parse_report
+from salmubench.evaluation.report import ROUNDING, MetricEntry, Report, impossible, parse_report
 from salmubench.reports.redact import plain
 
 MOST_BYTES = 4 << 20
 """An entry with its report has about 50 KB."""
 MOST_DEPTH = 16
 """How deep an entry's JSON may nest; an embedded report with its unlearning record needs 6."""
-
-LARGEST = 1.001
-"""A cosine of float32 vectors may round to a little more than 1."""
 
 UNTUNED = "untuned"
 TRACKS = {
@@ -289,7 +286,7 @@ def problems(entry: Entry, report: Report) -> Iterator[str]:
         yield f"its report was measured on {origin.limit} rows a set; evaluate without --limit"
     if missing := [spec.key for spec in describe() if spec.key not in report.metrics]:
         yield f"its report lacks {', '.join(missing)}; evaluate with this version of salmubench"
-    if odd := [key for key, metric in report.metrics.items() if not _is_possible(metric)]:
+    if odd := [key for key, metric in report.metrics.items() if not _is_possible(key, metric)]:
         yield f"its report holds numbers that no cosine or share can be ({plain(', '.join(odd), 60)}); evaluate again"
     if entry.checkpoint.sha256 != origin.weights_sha256:
         yield "its report speaks of other weights than its checkpoint (SHA-256); evaluate that checkpoint"
@@ -307,10 +304,10 @@ def problems(entry: Entry, report: Report) -> Iterator[str]:
         yield f"it says untuned, and its run's record has {plain(', '.join(found), 100)} set"
 
 
-def _is_possible(metric: MetricEntry) -> bool:
-    """All that is measured is a cosine or a share."""
+def _is_possible(key: str, metric: MetricEntry) -> bool:
+    """All that is measured is a cosine or a share, by metrics that are not known here too."""
     ends = [end for name in metric.numbers() for end in metric.interval_of(name) or ()]
-    return all(-LARGEST <= number <= LARGEST for number in (*metric.numbers().values(), *ends))
+    return not impossible(key, metric) and all(abs(end) <= 1 + ROUNDING for end in (*metric.numbers().values(), *ends))
 
 
 def metric_versions(report: Report) -> dict[str, int]:
