@@ -234,6 +234,7 @@ def evaluate(
     """Measure checkpoints with all ten metrics: efficacy towards Clean, utility towards Compromised."""
     from salmubench.evaluation import protocol
     from salmubench.options import split_settings
+    from salmubench.reports.results import with_bounds
     from salmubench.reports.table import skipped, table, verdicts
 
     inputs: Any = int(batch_size) if re.fullmatch(r"-?\d{1,9}", batch_size) else batch_size
@@ -269,7 +270,7 @@ def evaluate(
         written = [each.model_dump(mode="json", by_alias=True) for each in reports]
         print_json(written[0] if len(written) == 1 else written)
     else:
-        Console().print(table(reports))
+        Console().print(table(with_bounds(reports, clean, compromised)))
         for line in verdicts(reports):
             Console().print(line)
         for note in skipped(reports):

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from salmubench.dataset.schema import SENSITIVE_SPLITS
 from salmubench.errors import UserError
 from salmubench.evaluation.metric import metrics as registry
-from salmubench.evaluation.report import MetricEntry, Report, Verdict
+from salmubench.evaluation.report import MetricEntry, Report, Verdict, read_report
 from salmubench.evaluation.verdict import judge, require_comparable
 from salmubench.reports.redact import plain
 from salmubench.reports.seeds import BOUNDS, Recipe, by_seed, mean, names, recipe
@@ -19,6 +20,8 @@ MEANING = {
     "ineffective": "it still leaks",
     "catastrophic": "general knowledge was lost",
 }
+SLIGHT = 3
+"""Per cent of the way between the bounds below which a number counts as at its target."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,20 @@ class Results:
         kept = (value - floor) / (compromised - floor)
         return 1 - kept if column.efficacy else kept
 
+    def missed(self, run: Run, column: Column) -> tuple[str, int]:
+        """What is wrong with a method's number, and by how many per cent of the way between the bounds (at most 100).
+
+        ``leak``: efficacy short of Clean. ``damage``: efficacy beyond Clean (over-correction), or utility lost. Neither
+        (``""``, 0) for a bound, for less than ``SLIGHT`` and for utility beyond its target.
+        """
+        score = None if run in self.bounds else self.score(run, column)
+        if score is None or (score > 1 and not column.efficacy):
+            return "", 0
+        away = round(100 * min(1.0, abs(1 - score)))
+        if away < SLIGHT:
+            return "", 0
+        return ("leak" if column.efficacy and score < 1 else "damage"), away
+
     def best(self, column: Column) -> set[str]:
         """Names of the methods whose number is nearest to the metric's target; none where the target is missing."""
         bound = self.clean if column.efficacy else self.compromised
@@ -145,6 +162,16 @@ class Results:
             run.report.name: abs(value - target) for run in self.runs if (value := run.value(column.key)) is not None
         }
         return {name for name, distance in away.items() if distance == min(away.values())}
+
+
+def with_bounds(reports: Sequence[Report], clean: Path | None, compromised: Path | None) -> list[Report]:
+    """Reports led by their bounds' files, so that a table shows what each number missed.
+
+    A bound is one whatever its file calls it. Where a report has that name already, it is left out.
+    """
+    own = {report.name for report in reports}
+    given = [(name, path) for name, path in zip(BOUNDS, (clean, compromised), strict=True) if path and name not in own]
+    return [*(read_report(path).model_copy(update={"name": name}) for name, path in given), *reports]
 
 
 def arrange(reports: Sequence[Report]) -> Results:
