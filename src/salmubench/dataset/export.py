@@ -143,7 +143,8 @@ def push(data: Path, repository: str, *, yes: bool = False, private: bool = Fals
 
 
 def _require_name(repository: str) -> None:
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         for ending in REPOSITORIES.values():

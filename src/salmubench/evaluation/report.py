@@ -177,9 +177,9 @@ def parse_report(content: Any, path: Path) -> Report:
             f"{path}: not a SALMUBench report ({where}: {problem}); evaluate the checkpoint again"
         ) from None
     for key, entry in report.metrics.items():
-        if problem := impossible(key, entry):
+        if (odd := impossible(key, entry)) is not None:
             raise UserError(
-                f"{path}: not a SALMUBench report (metrics.{key}: {problem}); evaluate the checkpoint again"
+                f"{path}: not a SALMUBench report (metrics.{key}: {odd}); evaluate the checkpoint again"
             )
     return report
 
