@@ -129,7 +129,15 @@ def test_a_mistake_in_a_study_is_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "content", [b"methods: [", b"- a list", b"\xff\xfe\x00", b"", b"methods: " + b"[" * 3000 + b"]" * 3000]
+    "content",
+    [
+        b"methods: [",
+        b"- a list",
+        b"\xff\xfe\x00",
+        b"",
+        b"methods: " + b"[" * 3000 + b"]" * 3000,
+        b"methods: [delete]\nmethods: [npo]",
+    ],
 )
 def test_what_is_no_study_file_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "odd.yaml"

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -109,6 +109,17 @@ class Run:
         return f"{self.method}-{self.budget:g}x-{digest[:10]}"
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain YAML; a word that stands twice in a mapping is refused, where YAML's reader would drop what stood first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        words = [key.value for key, _ in node.value]
+        twice = next((word for word in words if words.count(word) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_study(path: Path, **instead: Any) -> Study:
     """Reads a study file; ``instead`` replaces members of it that are not None.
 
@@ -116,7 +127,7 @@ def read_study(path: Path, **instead: Any) -> Study:
         UserError: the file is missing, no YAML, or has a member that is unknown or does not fit.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give a study file") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
