@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,6 +142,20 @@ def test_folders_of_a_sweep_give_their_reports_and_attacks(reports: list[Path], 
     assert sorted(report.name for report in found.reports) == sorted(path.stem for path in reports)
     assert found.curves == (Curve("x", (0, 1, 5), (0.0, 0.01, 0.05), ((0.0, 0.1),) * 3, (0.0,) * 3),)
     assert read_sources([reports[0].parent]) == read_sources(sorted(reports))
+    results = tmp_path / "results.parquet"
+    listed = pa.table({"run": ["delete-2x", "delete-2x", "failed-1x"], "value": [0.5, None, None]})
+    pq.write_table(listed, results)
+    (one,) = read_sources([results]).paths
+    assert one == tmp_path / "runs" / "delete-2x" / "report.json"
+    pq.write_table(listed.drop_columns(["value"]), results)
+    with pytest.raises(UserError, match="no run in it is finished"):
+        read_sources([results])
+    pq.write_table(listed.drop_columns(["run"]), results)
+    with pytest.raises(UserError, match="lacks the column 'run'"):
+        read_sources([results])
+    results.write_bytes(b"PAR1 cut off")
+    with pytest.raises(UserError, match="not a whole parquet file"):
+        read_sources([results])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: holds no report"):
         read_sources([tmp_path / "empty"])

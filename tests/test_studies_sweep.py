@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,20 @@ def test_a_grid_becomes_its_runs(tmp_path: Path) -> None:
         ({"seeds": "x"}, "seeds"),
         ({"methods": [{"method": "delete", "options": {"retian": 1}}]}, "did you mean 'retain'"),
         ({"methods": [{"method": "delete", "scope": "brain"}]}, "brain"),
+        ({"methods": [{"method": "delete", "learing_rate": 1e-3}]}, r"methods\.0\.learing_rate.*choose from method"),
+        ({"methods": ["delete", {"method": "delete", "learning_rate": []}]}, r"methods\.1\.learning_rate"),
+        ({"methods": [{"method": "delete", "options": {"retain": []}}]}, r"options\.retain"),
+        ({"methods": [{"method": "delete", "learning_rate": [1e-4, 2.0]}]}, r"study\.yaml: --learning-rate 2"),
+        ({"methods": [{"method": "delete", "batch_size": 1}]}, "--batch-size 1"),
+        ({"methods": [{"method": "salun", "options": {"base": "salun"}}]}, "base=salun"),
+        ({"methods": [{"method": "ssd", "scope": "lora-2"}]}, "lora-2"),
+        ({"methods": [None]}, "neither a method's name"),
+        ({"budgets": [float("nan")]}, "--budget nan"),
+        ({"budgets": [0]}, "--budget 0"),
+        ({"seeds": [-1]}, r"seeds\.0"),
+        ({"seeds": list(range(50_000)), "budgets": [1, 2, 3]}, "more than 100,000 runs"),
+        ({"precision": "fp8"}, "precision"),
+        ({"clean": "nowhere.json"}, r"nowhere\.json"),
         ({"data": None}, "--data"),
         ({"models": {}}, "--model"),
     ],
@@ -113,7 +128,17 @@ def test_a_mistake_in_a_study_is_one_sentence(
         plan(read_study(written(tmp_path, content)), tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"methods: [", b"- a list", b"\xff\xfe\x00", b""])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"methods: [",
+        b"- a list",
+        b"\xff\xfe\x00",
+        b"",
+        b"methods: " + b"[" * 3000 + b"]" * 3000,
+        b"methods: [delete]\nmethods: [npo]",
+    ],
+)
 def test_what_is_no_study_file_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "odd.yaml"
     path.write_bytes(content)
@@ -168,17 +193,38 @@ def test_a_killed_driver_goes_on_and_ends_with_the_same_numbers(
 
 
 def test_a_failed_run_is_told_and_tried_again(world: Path, model: Path, tmp_path: Path) -> None:
-    content = {**STUDY, "seeds": [1], "methods": [{"method": "delete", "learning_rate": [1e-4, 2.0]}]}
+    content = {**STUDY, "seeds": [1], "methods": [{"method": "delete", "weight_decay": [1e-3, 1e30]}]}
     words = command(written(tmp_path, content), tmp_path / "sweep", world, model)
     ended = asked(*words)
     assert ended.returncode == 1
-    assert "--learning-rate 2" in ended.stderr
+    assert "the loss became nan" in ended.stderr
     frame = pd.read_parquet(tmp_path / "sweep" / "results.parquet")
-    assert frame[frame.learning_rate == 2].error.str.contains("learning-rate").all()
-    assert frame[frame.learning_rate < 1].error.isna().all()
+    assert frame[frame.weight_decay == 1e30].error.str.contains("the loss became nan").all()
+    assert frame[frame.weight_decay < 1].error.isna().all()
     failure = next(tmp_path.glob("sweep/runs/*.failure.json"))
     failure.write_text(json.dumps({"why": "an older reason", "run": {}}))
-    assert "--learning-rate 2" in asked(*words).stderr  # it was run again, and says what is so now
+    assert "the loss became nan" in asked(*words).stderr  # it was run again, and says what is so now
+
+
+@pytest.mark.parametrize("name", ["report.json", "criterion.json", "record.json"])
+def test_a_damaged_run_is_done_again(name: str, finished: Path, world: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    shutil.copytree(finished, out)
+    study = read_study(written(tmp_path, STUDY), data=str(world), models={"m": str(model)})
+    hurt = plan(study, out).planned[0].folder / name
+    hurt.write_bytes(hurt.read_bytes()[:-20])
+    (out / "results.parquet").write_bytes(b"PAR1")
+    done = sweep(study, out)
+    assert not done.failed
+    pd.testing.assert_frame_equal(numbers(out).drop(columns=["model", "checkpoint"]),
+                                  numbers(finished).drop(columns=["model", "checkpoint"]))  # fmt: skip
+
+
+def test_a_sweep_says_before_any_run_that_it_cannot_write(world: Path, model: Path, tmp_path: Path) -> None:
+    study = written(tmp_path, STUDY)
+    asked_for = read_study(study, data=str(world), models={"m": str(model)})
+    with pytest.raises(UserError, match=r"study\.yaml is a file"):
+        sweep(asked_for, study)
 
 
 @pytest.mark.slow
@@ -209,6 +255,9 @@ def test_the_criterion_is_its_formula(world: Path, model: Path, tmp_path: Path) 
             assert np.isclose(np.delete(matrix[row], row), value, atol=1e-5).any()
     write_cosines(found, tmp_path / "c.npz")
     assert judge(read_cosines(tmp_path / "c.npz"), found).score == pytest.approx(1.0)
+    (tmp_path / "c.npz").write_bytes((tmp_path / "c.npz").read_bytes()[:-40])
+    with pytest.raises(UserError, match="remove it"):
+        read_cosines(tmp_path / "c.npz")
     original = Cosines({"forget": np.array([0.8, 0.6]), "retain": np.array([0.5, 0.5])},
                        {"forget": np.array([0.1, 0.1]), "retain": np.array([0.1, 0.1])})  # fmt: skip
     model_ = Cosines({"forget": np.array([0.1, 0.2]), "retain": np.array([0.3, 0.5])},
@@ -260,3 +309,4 @@ def test_one_run_of_a_study_by_its_number(world: Path, model: Path, tmp_path: Pa
     assert next(iter(runs)).startswith("finetuning")
     assert not (out / "results.parquet").exists()
     assert "--only 4" in asked(*command(study, out, world, model, "--only", "4")).stderr
+    assert "whole GPUs" in asked(*command(study, out, world, model, "--slurm", str(script), "--gpus", "0.5")).stderr

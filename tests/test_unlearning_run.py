@@ -199,8 +199,12 @@ def test_killed_run_resumes_to_the_same_bytes(
 EXTRA = '''
 """A method in a file of its own."""
 
+from pathlib import Path
+
 from torch import Tensor
 
+from salmubench.dataset.store import load_benchmark, load_split
+from salmubench.encoders.checkpoint import load_encoder
 from salmubench.unlearning.method import Method, NoOptions, Step, method
 
 
@@ -217,11 +221,14 @@ class Extra(Method[NoOptions]):
 
 
 @pytest.fixture
-def extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """Two methods, each in a file of its own; nothing else is told of them."""
+def extra(folder: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """Methods, each in a file of its own; nothing else is told of them."""
     losses = {
         "nan-loss": 'loss * (float("nan") if step.progress >= 0.5 else 1.0)',
         "nan-gradient": "(loss * 0).sqrt()",
+        "opens-a-holdout": f'loss + len(load_split(Path("{folder}/salmubench"), "holdout_identity")[0])',
+        "opens-all": f'loss + len(load_benchmark("{folder}").sets["holdout_association"])',
+        "opens-clean": f'loss + load_encoder("{model}").model.logit_scale',
     }
     modules = {name: name.replace("-", "_") for name in losses}
     (tmp_path / "extra").mkdir()
@@ -246,6 +253,16 @@ def test_a_new_file_is_a_new_method_and_nan_stops_with_the_last_good_state(
     assert state["step"] == 4
     assert all(bool(value.isfinite().all()) for value in state["model"].values())
     assert not (out / "record.json").exists()
+
+
+@pytest.mark.parametrize("name", ["opens-a-holdout", "opens-all", "opens-clean"])
+def test_a_method_that_opens_a_holdout_or_clean_by_itself_raises(
+    name: str, extra: dict[str, str], folder: Path, model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="may open no data and no checkpoint by itself"):
+        unlearn(name, model, folder, tmp_path / "out", **SMALL)
+    assert not (tmp_path / "out" / "record.json").exists()
+    assert load_encoder(model).weights_sha256  # open again afterwards
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="REPORT...",
-            help="Report files, Clean's and Compromised's as bounds; folders of a run, a sweep or a demo; files of "
-            "`salmubench attack`.",
+            help="Report files, Clean's and Compromised's as bounds; folders of a run, a sweep or a demo; a sweep's "
+            "results.parquet; files of `salmubench attack`.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The folder of the static site.")],

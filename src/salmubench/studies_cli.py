@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from salmubench.atomic import write_text
-from salmubench.errors import printable
+from salmubench.errors import UserError, printable
 
 if TYPE_CHECKING:
     from salmubench.studies.study import Study
@@ -58,6 +58,8 @@ def sweep(
         _list(studies.plan(asked, out), workers, as_json)
         return
     if slurm is not None:
+        if gpus != int(gpus):
+            raise UserError(f"--gpus {gpus:g}: Slurm gives whole GPUs; only a run on Ray may take a fraction of one")
         given = {"out": out, "data": data, "model": model, "clean": clean, "compromised": compromised}
         flags = [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
         count = len(studies.plan(asked, out).planned)

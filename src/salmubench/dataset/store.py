@@ -30,6 +30,7 @@ from salmubench.dataset.schema import (
     SENSITIVE_SPLITS,
     CaptionInfo,
 )
+from salmubench.dataset.seal import require_open
 from salmubench.dataset.write import SCHEMA, write_split
 from salmubench.errors import UserError
 
@@ -197,6 +198,7 @@ def _refuse_repeats(split: str, paths: Sequence[Path], parts: Sequence[PairSet])
 
 def _read_split(folder: Path, split: str, first: int) -> tuple[PairSet, list[PictureSource]]:
     """A split whose pictures are numbered from ``first``."""
+    require_open(f"{folder}, split {split!r}")
     paths = split_files(folder, split)
     parts = [_read_pairs(path, split) for path in paths]
     sources: list[PictureSource] = [ParquetPictures(path, folder) for path in paths]

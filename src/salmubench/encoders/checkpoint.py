@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from salmubench.atomic import read_json, replacing, sha256_file, write_json
 from salmubench.dataset.hub import MODEL_SCHEME, WEIGHTS_FILES, download_model
+from salmubench.dataset.seal import require_open
 from salmubench.encoders import huggingface
 from salmubench.encoders.encoder import PRECISIONS, Encoder
 from salmubench.encoders.weights import SUFFIXES, fit, read_state
@@ -70,6 +71,7 @@ def load_encoder(
             not fit the architecture or are not finite.
         RunError: the hub cannot be reached and the cache does not hold the model.
     """
+    require_open(str(checkpoint))
     if precision not in PRECISIONS:
         raise UserError(f"--precision {precision}: there is no such precision; choose from {', '.join(PRECISIONS)}")
     target = _device(device)

@@ -11,16 +11,12 @@ from salmubench.unlearning.method import methods as known_methods
 
 def methods() -> Table:
     """The unlearning methods with their source and options, variants under their method."""
-    table = Table(
-        Column("method", no_wrap=True),
-        "what it does",
-        Column("source", overflow="fold"),
-        Column("options (--set)", overflow="fold"),
-    )
+    table = Table(Column("method", no_wrap=True), Column("what it does, its source, its options", overflow="fold"))
     for name in known_methods:
         entry = known_methods[name]
-        options = "\n".join(f"{key}={meaning}" for key, meaning in entry.option_help().items())
-        table.add_row(f"└ {name}" if entry.variant_of else name, entry.summary, entry.citation, escape(options))
+        options = (f"--set {key}={meaning}" for key, meaning in entry.option_help().items())
+        words = "\n".join(map(escape, (entry.summary, entry.citation, *options)))
+        table.add_row(f"└ {name}" if entry.variant_of else name, words, end_section=True)
     return table
 
 

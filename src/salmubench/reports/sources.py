@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from salmubench.dataset.pictures import open_parquet, read_columns
 from salmubench.errors import UserError
 from salmubench.evaluation.report import Report, parse_report, read_result
 from salmubench.reports.relearning import Curve, is_attack, read_curves
@@ -23,7 +24,7 @@ class Sources:
 
 
 def read_sources(named: Sequence[Path]) -> Sources:
-    """Reads what the user named: files, and folders of a run, a sweep or a demo.
+    """Reads what the user named: files, folders of a run, a sweep or a demo, and results.parquet of a sweep.
 
     Raises:
         UserError: a file cannot be read or is neither report nor attack; a folder holds none; there is no report.
@@ -44,9 +45,23 @@ def read_sources(named: Sequence[Path]) -> Sources:
 
 
 def _files(path: Path) -> list[Path]:
+    if path.suffix == ".parquet":
+        return _runs(path)
     if not path.is_dir():
         return [path]
     found = [file for pattern in IN_FOLDER for file in sorted(path.glob(pattern)) if file.is_file()]
     if not found and not (found := sorted(path.glob("*.json"))):
         raise UserError(f"{path}: holds no report ({', '.join(IN_FOLDER[:3])}); name the report files")
     return found
+
+
+def _runs(results: Path) -> list[Path]:
+    """The reports of the runs that a sweep's results.parquet lists, failed ones left out."""
+    names = open_parquet(results).schema_arrow.names
+    if "run" not in names:
+        raise UserError(f"{results}: lacks the column 'run'; give the results.parquet of a sweep")
+    table = read_columns(results, ["run", "value"]).to_pydict() if "value" in names else {"run": [], "value": []}
+    finished = dict.fromkeys(run for run, value in zip(*table.values(), strict=True) if value is not None)
+    if not finished:
+        raise UserError(f"{results}: no run in it is finished; run the sweep again")
+    return [results.parent / "runs" / str(run) / "report.json" for run in finished]

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from salmubench.atomic import replacing
 from salmubench.encoders.encoder import Encoder
+from salmubench.errors import UserError
 from salmubench.evaluation.similarity import row_cosines
 from salmubench.progress import Progress, silent
 from salmubench.seeds import generator
@@ -85,6 +87,13 @@ def write_cosines(cosines: Cosines, path: Path) -> None:
 
 
 def read_cosines(path: Path) -> Cosines:
-    """What ``write_cosines`` wrote."""
-    with np.load(path, allow_pickle=False) as found:
-        return Cosines(*({name: found[f"{kind}.{name}"] for name in SETS} for kind in ("true", "permuted")))
+    """What ``write_cosines`` wrote.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return Cosines(*({name: found[f"{kind}.{name}"] for name in SETS} for kind in ("true", "permuted")))
+    except (ValueError, EOFError, KeyError, TypeError, BadZipFile) as error:
+        raise UserError(f"{path}: damaged, or not the cosines that a sweep keeps; remove it and run again") from error

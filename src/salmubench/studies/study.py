@@ -5,22 +5,27 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Hashable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from salmubench.errors import UserError
 from salmubench.presets import recipe
 from salmubench.unlearning.method import methods
+from salmubench.unlearning.plan import check_budget, check_rates
 from salmubench.unlearning.scope import Scope
 
 Scalar = bool | int | float | str
 GRID = ("scope", "learning_rate", "batch_size", "warmup_share", "weight_decay")
 MOST_RUNS = 100_000
+Value = TypeVar("Value")
+Some = Annotated[list[Value], Field(min_length=1)]
+OneOrSome = Annotated[Some[Value], BeforeValidator(lambda given: given if isinstance(given, list) else [given])]
 
 
 class Trial(BaseModel):
@@ -32,13 +37,19 @@ class Trial(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: str
-    options: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
-    scope: str | list[str] | None = None
-    learning_rate: float | list[float] | None = None
-    batch_size: int | list[int] | None = None
-    warmup_share: float | list[float] | None = None
-    weight_decay: float | list[float] | None = None
-    budgets: list[float] | None = None
+    options: dict[str, OneOrSome[Scalar]] = Field(default_factory=dict)
+    scope: OneOrSome[str] | None = None
+    learning_rate: OneOrSome[float] | None = None
+    batch_size: OneOrSome[int] | None = None
+    warmup_share: OneOrSome[float] | None = None
+    weight_decay: OneOrSome[float] | None = None
+    budgets: Some[float] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        """A name alone is a method with the preset's settings."""
+        return {"method": given} if isinstance(given, str) else given
 
 
 class Study(BaseModel):
@@ -47,14 +58,14 @@ class Study(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     preset: str = "mini"
-    methods: list[str | Trial] = Field(min_length=1)
-    budgets: list[float] = Field(default=[1], min_length=1)
-    seeds: list[int] = Field(default=[42], min_length=1)
+    methods: Some[Trial]
+    budgets: Some[float] = [1]
+    seeds: Some[Annotated[int, Field(ge=0, le=2**32 - 1)]] = [42]
     models: dict[str, str] = Field(default_factory=dict)
     data: str | None = None
     clean: Path | None = None
     compromised: Path | None = None
-    precision: str = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     device: str | None = None
     limit: int | None = Field(None, ge=1)
 
@@ -98,6 +109,17 @@ class Run:
         return f"{self.method}-{self.budget:g}x-{digest[:10]}"
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain YAML; a word that stands twice in a mapping is refused, where YAML's reader would drop what stood first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        words = [key.value for key, _ in node.value]
+        twice = next((word for word in words if words.count(word) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_study(path: Path, **instead: Any) -> Study:
     """Reads a study file; ``instead`` replaces members of it that are not None.
 
@@ -105,19 +127,34 @@ def read_study(path: Path, **instead: Any) -> Study:
         UserError: the file is missing, no YAML, or has a member that is unknown or does not fit.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give a study file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())}); mend it") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: a study file is a mapping with `methods:`; see docs/sweep.md")
     try:
-        return Study.model_validate(content | {key: value for key, value in instead.items() if value is not None})
+        study = Study.model_validate(content | {key: value for key, value in instead.items() if value is not None})
+        for trial in study.methods:
+            list(_settings(trial, study))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in ("Trial", "str"))
-        raise UserError(f"{path}: {where}: {first['msg']}; see docs/sweep.md") from None
+        raise UserError(f"{path}: {_words(error)}; see docs/sweep.md") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return study
+
+
+def _words(error: ValidationError) -> str:
+    """The first thing that does not fit, and where."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        members = Study.model_fields if len(first["loc"]) == 1 else Trial.model_fields
+        return f"{where}: there is no such member; choose from {', '.join(members)}"
+    if first["type"] == "model_type":
+        return f"{where}: neither a method's name nor a mapping with `method:`"
+    return f"{where}: {first['msg']}"
 
 
 def expand(study: Study) -> list[Run]:
@@ -127,28 +164,33 @@ def expand(study: Study) -> list[Run]:
         UserError: a method, an option or a scope does not exist, or there are too many runs.
     """
     runs: dict[str, Run] = {}
-    for name, checkpoint in study.models.items():
-        for entry in study.methods:
-            trial = Trial(method=entry) if isinstance(entry, str) else entry
-            for settings in _settings(trial, study.preset):
-                for budget, seed in itertools.product(trial.budgets or study.budgets, study.seeds):
-                    run = Run(name, checkpoint, trial.method, budget=budget, seed=seed, precision=study.precision,
-                              **settings)  # fmt: skip
-                    runs[json.dumps(asdict(run), sort_keys=True)] = run
-                    if len(runs) > MOST_RUNS:
-                        raise UserError(f"the study has more than {MOST_RUNS:,} runs; split it")
+    settings = {place: list(_settings(trial, study)) for place, trial in enumerate(study.methods)}
+    for (name, checkpoint), (place, trial) in itertools.product(study.models.items(), enumerate(study.methods)):
+        for setting, budget, seed in itertools.product(settings[place], trial.budgets or study.budgets, study.seeds):
+            run = Run(name, checkpoint, trial.method, budget=budget, seed=seed, precision=study.precision, **setting)
+            runs[json.dumps(asdict(run), sort_keys=True)] = run
+            if len(runs) > MOST_RUNS:
+                raise UserError(f"the study has more than {MOST_RUNS:,} runs; split it")
     return list(runs.values())
 
 
-def _settings(trial: Trial, preset: str) -> Iterator[dict[str, Any]]:
+def _settings(trial: Trial, study: Study) -> Iterator[dict[str, Any]]:
+    """All combinations of a trial's settings, each checked as far as it can be without data or a model."""
     given = {key: value for key in GRID if (value := getattr(trial, key)) is not None}
-    start = recipe(preset, trial.method)
-    axes = {**{key: start[key] for key in GRID}, **given}
-    options = {**start["options"], **trial.options}
-    every = [value if isinstance(value, list) else [value] for value in (*axes.values(), *options.values())]
+    start = recipe(study.preset, trial.method)
+    axes = {**{key: [start[key]] for key in GRID}, **given}
+    options = {**{key: [value] for key, value in start["options"].items()}, **trial.options}
+    every = [*axes.values(), *options.values()]
+    budgets = trial.budgets or study.budgets
+    if math.prod(map(len, (*every, budgets, study.seeds))) > MOST_RUNS:
+        raise UserError(f"the study has more than {MOST_RUNS:,} runs; split it")
+    entry = methods[trial.method]
     for values in itertools.product(*every):
         chosen = dict(zip((*axes, *options), values, strict=True))
         found = {key: chosen.pop(key) for key in axes}
-        methods[trial.method].parse({key: str(value) for key, value in chosen.items()})
-        Scope.parse(found["scope"])
+        built = entry.build(entry.parse({key: str(value) for key, value in chosen.items()}))
+        Scope.parse(found["scope"]).require_fit(trial.method, built)
+        check_rates(found["learning_rate"], found["warmup_share"], found["weight_decay"])
+        for budget in budgets:
+            check_budget(budget, found["batch_size"])
         yield {**found, "options": chosen}

@@ -16,8 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from salmubench.atomic import alone, read_json, replacing, write_json
-from salmubench.encoders.checkpoint import load_encoder, weights_sha256
+from salmubench.atomic import alone, read_json, replacing, require_writable, write_json
+from salmubench.encoders.checkpoint import RECORD_FILE, load_encoder, weights_sha256
 from salmubench.errors import UserError
 from salmubench.evaluation.metric import describe
 from salmubench.evaluation.protocol import evaluate
@@ -33,6 +33,8 @@ RESULTS_FILE = "results.parquet"
 REPORT_FILE, JUDGED_FILE, FAILURE_FILE = "report.json", "criterion.json", "failure.json"
 MOST_TASKS = 1000
 """Slurm's default MaxArraySize."""
+STATED = (RECORD_FILE, JUDGED_FILE, REPORT_FILE)
+"""Of a run's folder, what its row of results is made of."""
 ATTEMPTS = 2
 """Times that a run whose process was lost is tried in one sweep; a run that failed by itself waits for the next."""
 
@@ -52,6 +54,11 @@ class Planned:
     def finished(self) -> bool:
         """Whether all of it is there; the report is what a run writes last."""
         return self.report.is_file() and outcomes_path(self.report).is_file()
+
+    @property
+    def damaged(self) -> bool:
+        """Whether it is finished and a file of it cannot be read: a disk that failed, a copy that was cut off."""
+        return self.finished and not all(map(_readable, (self.folder / name for name in STATED)))
 
 
 @dataclass
@@ -83,11 +90,14 @@ def plan(study: Study, out: Path) -> Sweep:
     """The study's runs with their folders; reads no more than the hashes of data and checkpoints.
 
     Raises:
-        UserError: the study names no data or checkpoint, or one that cannot be read.
+        UserError: the study names no data or checkpoint, or one that cannot be read, or a bound that is no report.
     """
     if study.data is None or not study.models:
-        missing = "data (--data)" if study.data is None else "a checkpoint under `models` (--model)"
+        missing = "data (--data)" if study.data is None else "checkpoint under `models` (--model)"
         raise UserError(f"the study names no {missing}; give it")
+    for bound in (study.clean, study.compromised):
+        if bound is not None:
+            read_report(bound)
     hashes = {name: weights_sha256(checkpoint) for name, checkpoint in study.models.items()}
     content = {
         "fingerprint": ForgetRetain(study.data).fingerprint,
@@ -134,7 +144,8 @@ def sweep(
     out = Path(out)
     whole = plan(study, out)
     chosen = whole.planned if only is None else [_at(whole.planned, place) for place in only]
-    todo = [each for each in chosen if not each.finished]
+    require_writable(out / RESULTS_FILE)
+    todo = [each for each in chosen if not each.finished or each.damaged]
     evaluation = {"clean": study.clean, "compromised": study.compromised, "limit": study.limit}
     for attempt in range(ATTEMPTS):
         jobs = [
@@ -179,7 +190,9 @@ def _note(planned: Planned, outcome: object) -> None:
 def perform(
     run: Run, data: str, out: Path, device: str | None, evaluation: dict[str, Any], progress: Progress = silent
 ) -> None:
-    """One run: unlearns, judges by the criterion, measures; what is there is not done again. The report comes last."""
+    """One run: unlearns, judges, measures. What is there and can be read is not done again; the report comes last."""
+    for damaged in (out / name for name in STATED if not _readable(out / name)):
+        damaged.unlink(missing_ok=True)
     settings = {key: value for key, value in run.setting().items() if key not in ("method", "options")}
     options = {key: str(value) for key, value in run.options.items()}
     checkpoint = unlearn(
@@ -192,12 +205,19 @@ def perform(
         if not original.is_file():
             write_cosines(pair_cosines(load_encoder(run.checkpoint, device=device), pairs, progress=progress), original)
         judged = judge(pair_cosines(encoder, pairs, progress=progress), read_cosines(original))
-        seconds = read_json(out / "record.json")["run"]["seconds"]
+        seconds = read_json(out / RECORD_FILE)["run"]["seconds"]
         write_json(out / JUDGED_FILE, {**asdict(judged), "score": judged.score, "seconds": seconds, "run": asdict(run)})
     evaluate(
         checkpoint, data, name=out.name, out=out / REPORT_FILE, device=device, cache=False, progress=progress,
         **evaluation,
     )  # fmt: skip
+
+
+def _readable(path: Path) -> bool:
+    try:
+        return bool(read_report(path) if path.name == REPORT_FILE else read_json(path))
+    except UserError:
+        return False
 
 
 def write_results(done: Sweep) -> None:
@@ -219,10 +239,10 @@ def rows(done: Sweep) -> list[dict[str, Any]]:
 def _rows(planned: Planned, error: str | None) -> list[dict[str, Any]]:
     settings = asdict(planned.run) | {"options": json.dumps(planned.run.options, sort_keys=True)}
     common = {"run": planned.folder.name, **settings, "error": error}
-    if not planned.finished:
+    if error is not None or not planned.finished:
         return [common]
     report, judged = read_report(planned.report), read_json(planned.folder / JUDGED_FILE)
-    run = read_json(planned.folder / "record.json")["run"]
+    run = read_json(planned.folder / RECORD_FILE)["run"]
     common |= {
         "verdict": report.verdict and report.verdict.label,
         "leakage_reduction": report.verdict and report.verdict.leakage_reduction,

@@ -14,8 +14,9 @@ the terminal. A new method is one file: see the [README](../README.md#add-a-meth
 
 S is the cosine matrix of a batch, pictures against captions; CLIP(.) is CLIP's symmetric cross-entropy over a batch.
 u is the model that is changed, o the frozen original; Df is forget, Dr is retain. Every method starts from Compromised
-and gets its data through one interface that opens forget and retain alone; the rows that it looked at stand in
-`rows.parquet`, and `evaluate` marks a checkpoint whose rows touch a holdout.
+and gets its data through one interface that opens forget and retain alone; while it runs, loading any other data set or
+checkpoint (Clean, say) through this package raises. The rows that it looked at stand in `rows.parquet`, and `evaluate`
+marks a checkpoint whose rows touch a holdout.
 
 ## Shared options
 

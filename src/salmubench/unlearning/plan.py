@@ -56,6 +56,35 @@ class Plan:
         return permutation
 
 
+def check_budget(budget: float, batch_size: int) -> None:
+    """Refuses what no set could be planned with.
+
+    Raises:
+        UserError: the budget or the batch size is out of range.
+    """
+    if not 0 < budget <= MAX_BUDGET:
+        raise UserError(
+            f"--budget {budget:g}: must be above 0 and at most {MAX_BUDGET}, counted in passes over the forget set, "
+            "e.g. 1 or 0.5"
+        )
+    if batch_size < 2:
+        raise UserError(f"--batch-size {batch_size}: a contrastive loss compares pairs; give 2 or more")
+
+
+def check_rates(learning_rate: float, warmup_share: float, weight_decay: float) -> None:
+    """Refuses what no optimizer could work with.
+
+    Raises:
+        UserError: one of the numbers is out of range.
+    """
+    if not 0 < learning_rate <= 1:
+        raise UserError(f"--learning-rate {learning_rate:g}: must be above 0 and at most 1, e.g. 3e-5")
+    if not 0 <= warmup_share <= 1:
+        raise UserError(f"--warmup-share {warmup_share:g}: must lie between 0 and 1, e.g. 0.1")
+    if not 0 <= weight_decay < math.inf:
+        raise UserError(f"--weight-decay {weight_decay:g}: must be 0 or more, e.g. 1e-3")
+
+
 def make_plan(forget: int, retain: int, *, budget: float, batch_size: int, seed: int) -> Plan:
     """Plans a run.
 
@@ -69,13 +98,7 @@ def make_plan(forget: int, retain: int, *, budget: float, batch_size: int, seed:
     Raises:
         UserError: the budget, the batch size or a set is too small.
     """
-    if not 0 < budget <= MAX_BUDGET:
-        raise UserError(
-            f"--budget {budget:g}: must be above 0 and at most {MAX_BUDGET}, counted in passes over the forget set, "
-            "e.g. 1 or 0.5"
-        )
-    if batch_size < 2:
-        raise UserError(f"--batch-size {batch_size}: a contrastive loss compares pairs; give 2 or more")
+    check_budget(budget, batch_size)
     if forget < 2:
         raise UserError(f"the forget set holds {forget} pairs; at least two are needed, check --data")
     steps: list[Rows] = []

@@ -25,6 +25,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from salmubench.atomic import alone
+from salmubench.dataset.seal import sealed
 from salmubench.encoders.checkpoint import FOLDER_PREFIX, RECORD_FILE, WEIGHTS_FILE, load_encoder, save_checkpoint
 from salmubench.encoders.encoder import Encoder
 from salmubench.errors import RunError, UserError
@@ -36,7 +37,7 @@ from salmubench.unlearning.features import FeatureSource
 from salmubench.unlearning.method import Method, MethodEntry, methods, trained_weights
 from salmubench.unlearning.optimizer import MuonAdamW, parameter_groups
 from salmubench.unlearning.pixels import PixelCache
-from salmubench.unlearning.plan import make_plan
+from salmubench.unlearning.plan import check_rates, make_plan
 from salmubench.unlearning.record import Settings, is_finished, peak_memory_mb, write_record, write_rows
 from salmubench.unlearning.scope import Scope
 from salmubench.unlearning.split import Split
@@ -249,7 +250,7 @@ def unlearn(
     parsed, trained = entry.parse(options or {}), Scope.parse(scope)
     built = entry.build(parsed)
     trained.require_fit(method, built)
-    _check_numbers(learning_rate, warmup_share, weight_decay)
+    check_rates(learning_rate, warmup_share, weight_decay)
     out = Path(out)
     pairs = ForgetRetain(data)
     accelerator = _accelerator(device, precision, choose_tracker(tracker, TRACKERS), out)
@@ -268,7 +269,7 @@ def unlearn(
         return out
     plan = make_plan(pairs.size("forget"), pairs.size("retain"), budget=budget, batch_size=batch_size, seed=seed)
     split.require_fit(min(map(len, plan.forget)))
-    with _claimed(out, model, accelerator):
+    with _claimed(out, model, accelerator), sealed():
         # As in evaluation: cuDNN neither picks its algorithm by the batch nor rounds float32 to TF32.
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=precision != "fp32"):
             trained.choose(encoder.model)
@@ -316,15 +317,6 @@ def _publish(loop: Loop, entry: MethodEntry, encoder: Encoder, origin: Mapping[s
     }
     write_record(out, settings, facts, run)
     (out / STATE_FILE).unlink(missing_ok=True)
-
-
-def _check_numbers(learning_rate: float, warmup_share: float, weight_decay: float) -> None:
-    if not 0 < learning_rate <= 1:
-        raise UserError(f"--learning-rate {learning_rate:g}: must be above 0 and at most 1, e.g. 3e-5")
-    if not 0 <= warmup_share <= 1:
-        raise UserError(f"--warmup-share {warmup_share:g}: must lie between 0 and 1, e.g. 0.1")
-    if not 0 <= weight_decay < math.inf:
-        raise UserError(f"--weight-decay {weight_decay:g}: must be 0 or more, e.g. 1e-3")
 
 
 def _accelerator(device: str | None, precision: str, tracker: str | None, out: Path) -> Accelerator:
