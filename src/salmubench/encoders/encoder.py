@@ -91,7 +91,7 @@ class Encoder:
             UserError: ``wanted`` is neither a positive number nor ``auto``.
         """
         require_batch_size(wanted)
-        if wanted == "auto":
+        if isinstance(wanted, str):
             wanted = GPU_BATCH if self.device.type != "cpu" else self._cpu_batch()
         return min(wanted, 1 << max(0, total - 1).bit_length())
 

@@ -130,7 +130,9 @@ def _groups(
     columns = np.stack([np.where(labels == name, values, np.nan) for name in names], axis=1, dtype=np.float64)
     bounds = intervals(columns, identity_id, generator(seed, "bootstrap", key))
     return {
-        name: Group(rows=np.count_nonzero(labels == name), value=float(values[labels == name].mean()), interval=bound)
+        name: Group(
+            rows=int(np.count_nonzero(labels == name)), value=float(values[labels == name].mean()), interval=bound
+        )
         for name, bound in zip(names, bounds, strict=True)
     }
 
