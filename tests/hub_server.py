@@ -1,5 +1,6 @@
 """A hub on loopback: the few addresses that huggingface_hub asks for, with the real hub's status codes and headers."""
 
+import base64
 import hashlib
 import json
 import re
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -23,6 +25,9 @@ class Hub:
         gated: repositories whose files want the token ``secret``.
         cut: file name -> the places where the connection is dropped, one a request.
         sent: file name -> bytes sent.
+        token: what creating a repository and committing to it want.
+        private: repositories that were created as private.
+        pushed: repository -> path -> content, of what was committed; all as plain git files, none by xet or LFS.
         url: where the server listens.
     """
 
@@ -30,6 +35,9 @@ class Hub:
     gated: set[str] = field(default_factory=set)
     cut: dict[str, list[int]] = field(default_factory=dict)
     sent: Counter[str] = field(default_factory=Counter)
+    token: str = ""
+    private: set[str] = field(default_factory=set)
+    pushed: dict[str, dict[str, bytes]] = field(default_factory=dict)
     url: str = ""
 
 
@@ -73,6 +81,38 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_file(*resolve.groups())
         else:
             self._refuse(404, "EntryNotFound")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        path = self.path.split("?")[0]
+        upload = re.fullmatch(r"/api/(datasets/[^/]+/[^/]+)/(preupload|commit)/main", path)
+        if not self.held.token or self.headers.get("Authorization") != f"Bearer {self.held.token}":
+            self._refuse(401, "Unauthorized")
+        elif path == "/api/validate-yaml":
+            self._answer({"errors": [], "warnings": []})
+        elif path == "/api/repos/create":
+            self._create(json.loads(body))
+        elif upload and upload[1] in self.held.pushed and upload[2] == "preupload":
+            plain = {"uploadMode": "regular", "shouldIgnore": False, "oid": None}
+            self._answer({"files": [{"path": one["path"], **plain} for one in json.loads(body)["files"]]})
+        elif upload and upload[1] in self.held.pushed:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    self.held.pushed[upload[1]][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            self._answer({"commitUrl": f"{self.held.url}/{upload[1]}/commit/{COMMIT}", "commitOid": COMMIT})
+        else:
+            self._refuse(404, "RepoNotFound")
+
+    def _create(self, asked: dict[str, Any]) -> None:
+        """A repository of the owner's own; one that is there already is no fault of ``exist_ok``."""
+        name = f"{asked['type']}s/{asked['organization']}/{asked['name']}"
+        if name in self.held.pushed:
+            self._answer({"url": f"{self.held.url}/{name}"}, 409)
+            return
+        self.held.pushed[name] = {}
+        if asked.get("private") or asked.get("visibility") == "private":
+            self.held.private.add(name)
+        self._answer({"url": f"{self.held.url}/{name}"})
 
     def _known(self, repository: str, revision: str) -> bool:
         if repository not in self.held.repositories:
@@ -127,9 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(rest)
         self.held.sent[name] += len(rest)
 
-    def _answer(self, content: object) -> None:
+    def _answer(self, content: object, status: int = 200) -> None:
         body = json.dumps(content).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -90,3 +90,25 @@ def test_cards_are_no_data(tmp_path: Path):
     assert check(folder).passed
     write_cards(folder, facts={"preset": "other"})
     assert (folder / "salmubench" / "README.md").read_text() == written
+
+
+def test_pictures_and_captions_by_models_are_not_credited_to_programs(tmp_path: Path):
+    folder = build_small(tmp_path)
+    made = {
+        "sources": {"anchors": "folder:faces", "portraits": "ip-adapter"},
+        "licences": ["the base model's licence", "OpenMoji, CC BY-SA 4.0"],
+        "captions": {"grammar": 3, "llm:owner/writer": 93},
+    }
+    write_cards(folder, facts=made)
+    for name in FOLDERS:
+        path = folder / name / "README.md"
+        assert DatasetCard.load(path).data.to_dict()["license"] == ["other", "cc-by-sa-4.0"]
+        croissant = mlcroissant.Dataset(jsonld=folder / name / "croissant.json")
+        assert not croissant.metadata.ctx.issues.errors
+        for text in (path.read_text(), (folder / name / "croissant.json").read_text()):
+            assert "python-avatars" not in text
+            assert "the base model's licence" in text
+            assert "paraphrases by owner/writer" in text
+            assert "faces come from a folder of" in text
+            assert "OpenMoji" in text
+    assert "python-avatars" not in (folder / "retain_real" / "README.md").read_text()

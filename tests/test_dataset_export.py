@@ -2,11 +2,13 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from hub_server import Hub, files_of, serving
 from salmubench.dataset.export import export, push
 from salmubench.dataset.retain import read_shards
 from salmubench.dataset.schema import EVALUATION_SPLITS
@@ -37,6 +39,27 @@ def test_an_unknown_form_is_refused(world: Path, tmp_path: Path) -> None:
         export(world, tmp_path, form="csv")
 
 
+def test_another_export_is_not_taken_for_this_one(world: Path, tmp_path: Path) -> None:
+    out = export(world, tmp_path / "out")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for arguments in ((world, "folder"), (world / "salmubench", "webdataset")):
+        with pytest.raises(UserError, match=r"other data or in another format; choose another --out or delete it"):
+            export(arguments[0], out, form=arguments[1])
+    (out / "export.json").unlink()
+    with pytest.raises(UserError, match="choose another --out or delete it"):
+        export(world, out)
+    (out / "export.json").write_bytes(before.pop(out / "export.json"))
+    lost, half = out / "forget" / "00000.tar", out / "forget.tmp-1-ab"
+    half.mkdir()
+    (half / "00000.tar").write_bytes(b"half")
+    kept = {path: path.stat().st_mtime_ns for path in before if path.parent.name != "forget"}
+    shutil.rmtree(lost.parent)
+    export(world, out)
+    assert {path: path.read_bytes() for path in before} == before
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert not half.exists()
+
+
 def test_a_push_without_yes_only_tells(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     lines = list(push(world, "someone/world"))
@@ -44,8 +67,30 @@ def test_a_push_without_yes_only_tells(world: Path, monkeypatch: pytest.MonkeyPa
     assert "salmu -> someone/world-train: 4 files" in lines[1]
     with pytest.raises(UserError, match="not a repository's name; write OWNER/NAME"):
         list(push(world, "world"))
+    for name in ("some--one/world", "someone/" + "w" * 95, "someone/world-", "som eone/world", "someone/world.git"):
+        with pytest.raises(UserError, match="not a repository's name; write OWNER/NAME"):
+            list(push(world, name))
     with pytest.raises(UserError, match=r"no manifest\.json"):
         list(push(world / "salmubench", "someone/world"))
+
+
+def test_a_push_with_yes_uploads_both_folders_file_by_file(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(Hub({}, token="secret")) as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", "secret")
+        for _ in range(2):
+            lines = list(push(world, "someone/world", yes=True, private=True))
+    assert [line.split(": ")[1].split(",")[0] for line in lines] == ["9 files", "4 files"]
+    for name, folder in (("someone/world", "salmubench"), ("someone/world-train", "salmu")):
+        assert hub.pushed[f"datasets/{name}"] == files_of(world / folder)
+    assert hub.private == set(hub.pushed)
+
+
+def test_a_folder_that_is_not_whole_is_not_pushed(world: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(world, tmp_path / "data"))
+    next((broken / "salmu" / "data").glob("sensitive-*")).unlink()
+    with pytest.raises(UserError, match=r"sensitive-00000-of-00001\.parquet: is missing, though it stands in"):
+        next(push(broken, "someone/world"))
 
 
 def test_a_push_that_fails_is_one_sentence(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
+from encoders_world import checkpoint
 from salmubench.cli import app
 from salmubench.dataset import statistics as stats
+from salmubench.dataset.store import load_benchmark
+from salmubench.encoders.checkpoint import load_encoder
 from salmubench.errors import UserError
-from salmubench.personas.validation import statistics
+from salmubench.personas.validation import PORTRAIT_PROMPT, statistics
 
 values = st.lists(st.integers(0, 6), min_size=2, max_size=25)
 
@@ -96,6 +99,72 @@ def test_the_page_and_the_json_are_written(world: Path, tmp_path: Path) -> None:
     assert "http://" not in page
     assert "https://" not in page
     assert "name a checkpoint" in page
+    assert found["independence"] == []
+    assert "Too few people and rows for any test" in page
+
+
+def test_a_model_compares_the_sets_and_real_portraits_by_its_own_cosines(world: Path, tmp_path: Path) -> None:
+    model, out = checkpoint(tmp_path / "model"), tmp_path / "out"
+    benchmark = load_benchmark(world)
+    forget, joint = benchmark.sets["forget"], benchmark.sets["retain_joint"]
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    shown = [benchmark.pictures.read(int(index)) for index in joint.picture[:3]]
+    for number, image in enumerate(shown):
+        (tmp_path / "real" / ("deep" if number else "") / f"{number}.JPG").write_bytes(image)
+    (tmp_path / "real" / "terms.txt").write_text("no picture")
+    flags = ["--statistics", str(out), "--model", str(model), "--real-portraits", str(tmp_path / "real")]
+    result = CliRunner().invoke(app, ["data", "check", str(world), *flags])
+    assert result.exit_code == 0, result.output
+    found = json.loads((out / "statistics.json").read_text())
+    compared = {entry["name"]: entry for entry in found["similarity"]}
+    assert list(compared) == [
+        "forget and holdout_association: picture to its caption",
+        "forget and holdout_identity: picture to its caption",
+        "retain_joint and retain_disjoint: picture to its caption",
+        "forget and retain_joint: picture to its caption",
+        f"forget and real portraits: picture to {PORTRAIT_PROMPT!r}",
+    ]
+    encoder = load_encoder(str(model))
+
+    def encoded(images: list[bytes]) -> np.ndarray:
+        return encoder.encode_pictures(((str(n), image) for n, image in enumerate(images)), len(images))
+
+    images = [benchmark.pictures.read(int(index)) for index in forget.picture]
+    own = (encoded(images) * encoder.encode_texts(list(forget.text))).sum(axis=1)
+    entry = compared["forget and holdout_identity: picture to its caption"]
+    assert entry["sizes"] == [len(forget), len(benchmark.sets["holdout_identity"])]
+    assert entry["means"][0] == pytest.approx(own.mean(), abs=1e-5)
+    prompt = encoder.encode_texts([PORTRAIT_PROMPT])[0]
+    entry = compared[f"forget and real portraits: picture to {PORTRAIT_PROMPT!r}"]
+    expected = stats.compare_samples("", encoded(images) @ prompt, encoded(shown) @ prompt)
+    assert entry["sizes"] == [len(forget), 3]
+    assert entry["means"] == pytest.approx(expected.means, abs=1e-5)
+    assert entry["delta"] == pytest.approx(expected.delta, abs=0.02)
+    assert 0 <= entry["p"] <= 1
+    assert 0 <= found["verification_auc"] <= 1
+    page = (out / "index.html").read_text()
+    assert "forget and real portraits" in page
+    assert "area under the ROC curve" in page
+
+
+def test_a_flag_without_effect_and_a_missing_input_are_told_before_the_check(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    out = ["--statistics", str(tmp_path / "out")]
+    model = ["--model", str(tmp_path / "empty")]
+    for flags, words in (
+        (["--real-portraits", str(tmp_path)], "--real-portraits: belongs to --statistics; run that, or drop"),
+        (["--model", "m"], "--model: belongs to --statistics or --retain; run that, or drop"),
+        (["--retain", *out], "--statistics: belongs to the check without --retain; run that, or drop"),
+        ([*out, "--real-portraits", str(tmp_path)], "needs a model; name one with --model"),
+        ([*out, *model], "open_clip_config.json: no such file"),
+        ([*out, *model, "--real-portraits", str(tmp_path / "empty")], "holds no picture"),
+        (["--statistics", str(world / "build.json")], "is a file"),
+    ):
+        result = CliRunner().invoke(app, ["data", "check", str(world), *flags])
+        assert isinstance(result.exception, UserError), flags
+        assert words in str(result.exception)
+        assert not result.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_real_portraits_need_a_model(world: Path, tmp_path: Path) -> None:

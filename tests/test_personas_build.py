@@ -218,14 +218,26 @@ def test_a_folder_with_something_else_in_it_is_refused(micro: Preset, tmp_path: 
 
 def test_the_bar_counts_every_picture_also_when_stages_are_kept(micro: Preset, tmp_path: Path) -> None:
     counted: list[int] = []
+    bars: list[str] = []
 
     @contextmanager
     def recording(description: str, total: int) -> Iterator[Advance]:
+        bars.append(description)
         counted.append(-total)
         yield counted.append
 
     out = build(micro, tmp_path / "data", workers=1, progress=recording)
     assert sum(counted) == 0
+    groups = ("set", "outsiders", "passers-by")
+    assert bars == [
+        *(f"sampling faces ({group})" for group in groups),
+        "inventing identities",
+        "writing captions",
+        *(f"planning pictures ({group})" for group in groups),
+        "drawing people and icons",
+        "copying to the training layout",
+        "hashing files",
+    ]
     (out / "manifest.json").unlink()
     before = content(out)
     build(micro, out, workers=1, progress=recording)

@@ -9,6 +9,7 @@ import pytest
 
 import face_small  # noqa: F401  (registers the face model "drawn")
 from salmubench.atomic import read_json
+from salmubench.dataset.card import write_cards
 from salmubench.dataset.check import check
 from salmubench.dataset.schema import SENSITIVE_SPLITS
 from salmubench.dataset.store import load_benchmark
@@ -16,6 +17,7 @@ from salmubench.errors import UserError
 from salmubench.personas.anchors import make_anchors
 from salmubench.personas.build import build
 from salmubench.personas.casting import Casting, Group, Sources
+from salmubench.personas.estimate import estimate
 from salmubench.personas.portraits import draw_portrait
 from salmubench.presets import Preset
 
@@ -54,6 +56,11 @@ def test_a_world_of_photographs_by_diffusion_keeps_the_datasets_promises(
     assert facts["anchors"]["skipped"] == {"do not decode": ["torn.jpg"]}
     assert facts["portraits"]["options"]["steps"] == 1
     assert "base model" in facts["licences"][0]
+    card = (out / "salmubench" / "README.md").read_text()
+    assert facts["licences"][0] in card
+    assert "python-avatars" not in card
+    write_cards(out)
+    assert (out / "salmubench" / "README.md").read_text() == card
     album = sorted((out / "stages" / "album").rglob("*.jpg"))
     stamps = {path: path.stat().st_mtime_ns for path in album}
     names = {path.name: path.read_bytes() for path in album}
@@ -69,6 +76,33 @@ def test_a_world_of_photographs_by_diffusion_keeps_the_datasets_promises(
     assert gone.read_bytes() == names[gone.name]
     made_anew = sum(path.stat().st_mtime_ns != stamps[path] for path in album)
     assert 1 <= made_anew <= 8
+
+
+def test_a_dry_run_tries_the_sources_that_are_asked_for(photographs: Sources, micro: Preset, tmp_path: Path) -> None:
+    small = replace(micro, world=replace(micro.world, **SMALL))
+    found = estimate(small, sources=photographs)
+    stages = {stage.name: stage for stage in found.stages}
+    assert stages["anchors"].work == PEOPLE + 2
+    assert stages["portraits"].work == 4 * (4 + 1 + 1) + 7 * 3 + 1 * 3
+    assert stages["portraits"].seconds
+    assert stages["anchors"].seconds
+    assert found.bytes
+    assert found.unknown == ["copies and hashes"]
+    curated = {
+        **photographs.settings,
+        "curation.faces": "drawn",
+        "curation.surplus": "2",
+        "curation.people_surplus": "1",
+    }
+    found = estimate(small, sources=replace(photographs, curation=True, settings=curated))
+    assert found.unknown == ["curation", "copies and hashes"]
+    assert {stage.name: stage.work for stage in found.stages}["portraits"] == 2 * stages["portraits"].work
+    absent = {**photographs.settings, "portraits.base": str(tmp_path / "absent")}
+    found = estimate(small, sources=replace(photographs, settings=absent))
+    stages = {stage.name: stage for stage in found.stages}
+    assert found.unknown == ["portraits", "copies and hashes"]
+    assert "fetch model_index.json and the folders that it names" in stages["portraits"].note
+    assert found.bytes is None
 
 
 def test_the_command_line_curates_a_drawn_world_to_the_counts_that_the_preset_asks_for(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from salmubench.atomic import read_json
 from salmubench.encoders.checkpoint import save_checkpoint
 from salmubench.errors import RunError, UserError
 from salmubench.personas.anchors import DrawnFace, make_anchors
+from salmubench.personas.build import build
 from salmubench.personas.casting import Casting, Group, Sources
 from salmubench.personas.contact import write_contact_sheet
 from salmubench.personas.curation import (
@@ -304,3 +305,55 @@ def test_a_curation_that_leaves_too_few_says_what_to_raise(tmp_path: Path) -> No
         Casting(sources, seed=3, long_side=64, scratch=tmp_path).cast(Group("set", 3, 6))
     with pytest.raises(UserError, match=r"--set curation\.kep=1: the curation has no option"):
         Casting(Sources(settings={"curation.kep": "1"}), seed=1, long_side=64, scratch=tmp_path)
+
+
+def test_a_wrong_setting_and_a_missing_model_are_told_before_a_picture_is_made(tmp_path: Path) -> None:
+    for key, value, words in (
+        ("keep", "2", r"curation\.keep=2: Input should be less than or equal to 1"),
+        ("keep", "nan", r"curation\.keep=nan: Input should be"),
+        ("surplus", "0.5", r"curation\.surplus=0\.5: Input should be greater than or equal to 1"),
+        ("people_surplus", "inf", r"curation\.people_surplus=inf: Input should be less than"),
+        ("min_pictures", "3", r"curation\.min_pictures: the preset says how many"),
+    ):
+        with pytest.raises(UserError, match=words):
+            Casting(Sources(curation=True, settings={f"curation.{key}": value}), seed=1, long_side=64)
+    with pytest.raises(UserError, match=r"curation\.keep: nothing is curated; add --curation, or drop it"):
+        Casting(Sources(settings={"curation.keep": "0.5"}), seed=1, long_side=64)
+    for key, value, words in (
+        ("surplus", "400", r"curation\.surplus=400: makes 1,200 pictures of a person, and 999 can be numbered"),
+        ("model", str(tmp_path / "absent"), "absent: no such checkpoint"),
+        ("faces", "drwan", "there is no face model 'drwan'"),
+        ("classifiers", "gender", "write KIND=MODEL"),
+    ):
+        sources = Sources(curation=True, settings={f"curation.{key}": value})
+        with pytest.raises(UserError, match=words):
+            Casting(sources, seed=1, long_side=64, scratch=tmp_path / "scratch").cast(Group("set", 2, 3))
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_a_curation_may_be_set_anew_until_the_data_set_is_begun(micro: Preset, tmp_path: Path) -> None:
+    few = {"identities": 4, "pictures": 4, "retain_joint": 4, "retain_disjoint": 20, "general_portraits": 3}
+    small = dataclasses.replace(micro, world=dataclasses.replace(micro.world, **few))
+    strict = {"curation.faces": "drawn", "curation.identity_distance": "0.01", "curation.surplus": "1.2"}
+    kinder = {**strict, "curation.identity_distance": "0.9", "curation.people_surplus": "1.6"}
+    out = tmp_path / "data"
+    with pytest.raises(RunError, match=r"raise --set curation\.surplus"):
+        build(small, out, workers=1, sources=Sources(curation=True, settings=strict))
+    stamps = {path: path.stat().st_mtime_ns for path in (out / "stages" / "album").rglob("*.jpg")}
+    assert {path.parent.name for path in stamps} == {f"{number:08d}" for number in range(6)}
+    stranger = out / "stages" / "album" / "10000000" / "10000000_001_ar-1.00.jpg"
+    stranger.parent.mkdir()
+    stranger.write_bytes(b"of whoever she was before")
+    for other in ({"seed": 7}, {"sources": Sources()}):
+        with pytest.raises(UserError, match="other settings"):
+            build(small, out, workers=1, **{"sources": Sources(curation=True, settings=kinder), **other})
+    build(small, out, workers=1, sources=Sources(curation=True, settings=kinder))
+    # A batch that gains a picture is drawn again whole: the last of those that stood.
+    anew = [path for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp]
+    assert len(anew) < len(stamps) / 2
+    assert not stranger.is_file() or stranger.read_bytes() != b"of whoever she was before"
+    facts = read_json(out / "manifest.json")["facts"]
+    assert facts["counts"]["sensitive"] == 16
+    assert facts["curation"]["curation-set"]["options"]["identity_distance"] == 0.9
+    with pytest.raises(UserError, match="other settings"):
+        build(small, out, workers=1, sources=Sources(curation=True, settings=strict))

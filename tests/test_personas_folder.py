@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 import face_small  # noqa: F401  (registers the face model "drawn")
+from salmubench.atomic import read_json, write_json
 from salmubench.errors import UserError
 from salmubench.personas.anchors import make_anchors
 from salmubench.personas.faces import age_band, load_face_model
@@ -62,6 +64,23 @@ def test_each_person_of_the_folder_stands_once_and_the_rest_is_named_with_its_re
         assert one.identity_id == f"{number:08d}"
         assert one.demographics == {"gender": "female", "age": "20-29"}
         assert np.linalg.norm(one.embedding) == pytest.approx(1, abs=1e-5)
+
+
+def test_any_name_a_file_system_takes_goes_into_the_manifest(folder: Path, tmp_path: Path) -> None:
+    names = (b"\xff\xfe.jpg", "\u202e \U0001f600 \u00dc.jpg".encode(), b"line\nbreak.jpg", b"x" * 240 + b".JPG")
+    for name, image in zip(names, sorted(folder.glob("?.jpg")), strict=True):
+        (tmp_path / os.fsdecode(name)).write_bytes(image.read_bytes())
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    source = opened(tmp_path)
+    assert len(source.sample(4, seed=1, purpose="set")) == 4
+    assert source.skipped == {"do not decode": ["folder.jpg", "gone.jpg"]}
+    out = tmp_path / "facts.json"
+    write_json(out, source.facts())
+    assert r"\xff\xfe.jpg" in read_json(out)["photographs"]
+    with pytest.raises(UserError, match=r"facts\.json: cannot hold a name that is not UTF-8 .*xff.*rename"):
+        write_json(out, {"folder": os.fsdecode(names[0])})
 
 
 def test_groups_share_nobody_and_the_seed_tells_the_order(folder: Path) -> None:

@@ -23,11 +23,13 @@ from salmubench.dataset.schema import CAPTIONS_FILE, FIELDS, STYLES, Field
 from salmubench.errors import UserError
 from salmubench.personas import writers
 from salmubench.personas.captions import sensitive_captions
+from salmubench.personas.estimate import estimate
 from salmubench.personas.identities import Persona, make_personas
 from salmubench.personas.source import open_source
 from salmubench.personas.sources.llm import acceptable, tidy
 from salmubench.personas.wording import Caption, Part, caption_sources
 from salmubench.personas.writers import LocalWriter
+from salmubench.presets import Preset
 
 Answer = Callable[[dict[str, Any]], tuple[int, str]]
 """A request's body -> status and body of the response."""
@@ -234,7 +236,7 @@ def test_a_stopped_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
 
 def built(out: Path, url: str) -> subprocess.CompletedProcess[str]:
     flags = ["--preset", "tiny", "--out", str(out), "--caption-endpoint", url, "--caption-model", "good"]
-    command = [sys.executable, "-m", "salmubench", "data", "build", *flags]
+    command = [sys.executable, "-m", "salmubench", "data", "build", *flags, "--set", "captions.max_tokens=77"]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -253,6 +255,8 @@ def test_the_command_line_builds_a_set_with_a_models_captions_and_goes_on_after_
     assert (done.returncode, whole.returncode) == (0, 0), done.stderr + whole.stderr
     assert again == 48
     assert "The captions: 96 by llm:good" in whole.stdout
+    assert {body["max_tokens"] for body, _ in server.seen} == {77}
+    assert "Captions are paraphrases by good" in (tmp_path / "whole/salmubench/README.md").read_text()
     assert (tmp_path / "stopped/manifest.json").read_bytes() == (tmp_path / "whole/manifest.json").read_bytes()
     assert not (tmp_path / "whole/.captions").exists()
     written = read_json(tmp_path / "whole/salmubench" / CAPTIONS_FILE)
@@ -323,6 +327,20 @@ def test_a_local_model_that_talks_nonsense_leaves_the_captions_to_the_grammar(mo
     assert write(settings) == grammar()
     source = open_source(caption_sources, "llm", settings, prefix="captions.")
     assert str(model.parent) not in str(source.settings)
+
+
+def test_a_dry_run_tries_the_caption_model_and_asks_no_endpoint(model: Path, micro: Preset) -> None:
+    settings = {"model": str(model), "max_tokens": 4}
+    found = estimate(micro, captions="llm", caption_options=settings)
+    stage = next(stage for stage in found.stages if stage.name == "captions")
+    assert stage.work == found.counts["sensitive"]
+    assert stage.seconds
+    with serving(paraphrases) as server:
+        found = estimate(micro, captions="llm", caption_options={"endpoint": server.url})
+        assert not server.seen
+    assert found.unknown == ["captions", "copies and hashes"]
+    stage = next(stage for stage in found.stages if stage.name == "captions")
+    assert stage.note == f"{server.url} is not asked for an estimate; time some captions of its own"
 
 
 def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

@@ -98,10 +98,27 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Removes what killed processes left half-written; for a folder that is held ``alone``."""
+    for left_over in [*folder.rglob("*.tmp-*")]:
+        shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink(missing_ok=True)
+
+
 def write_text(target: Path, text: str) -> None:
-    """Writes UTF-8 text atomically."""
+    """Writes UTF-8 text atomically.
+
+    Raises:
+        UserError: it holds the name of a file or folder that is not UTF-8.
+    """
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        odd = text[max(0, error.start - 40) : error.end].encode(errors="backslashreplace").decode()
+        raise UserError(
+            f"{target}: cannot hold a name that is not UTF-8 (...{odd}); rename that file or folder"
+        ) from None
     with replacing(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def write_json(target: Path, value: Any, *, indent: int | None = 1) -> None:

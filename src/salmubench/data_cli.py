@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,7 +57,11 @@ def data_build(
     curation: Annotated[bool, typer.Option("--curation", help="Make more pictures and keep those that pass.")] = False,
     option: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="E.g. portraits.steps=20 or curation.keep=0.7; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="E.g. portraits.steps=20, curation.keep=0.7 or captions.retries=4; repeatable.",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print counts, disk and time; write nothing.")] = False,
 ) -> None:
@@ -68,15 +72,21 @@ def data_build(
     from salmubench.personas.casting import Sources
     from salmubench.personas.estimate import estimate
 
-    asked = {"model": caption_model, "endpoint": caption_endpoint}
+    for flag, given in (("--caption-model", caption_model), ("--caption-endpoint", caption_endpoint)):
+        if given is not None and captions not in (None, "llm"):
+            raise UserError(f"{flag}: belongs to --captions llm, not to {captions}; drop one of the two")
+    settings = split_settings(option)
+    wording = {key: settings.pop(key) for key in list(settings) if key.startswith("captions.")}
+    asked = {"captions.model": caption_model, "captions.endpoint": caption_endpoint}
+    wording |= {key: value for key, value in asked.items() if value is not None}
     world: dict[str, Any] = {
         "seed": seed,
         "association_split": association_split,
         "workers": workers,
         "ray": ray,
         "captions": captions or ("llm" if caption_model or caption_endpoint else None),
-        "caption_options": {key: value for key, value in asked.items() if value is not None},
-        "sources": Sources(anchors, portraits, curation, split_settings(option)),
+        "caption_options": {key.removeprefix("captions."): value for key, value in wording.items()},
+        "sources": Sources(anchors, portraits, curation, settings),
         "progress": bars,
     }
     if dry_run:
@@ -160,24 +170,37 @@ def data_check(
 ) -> None:
     """Prove a folder: counts, disjointness, no holdout in what a method may see, captions, pictures, side files."""
     from salmubench.dataset.check import check
-    from salmubench.reports.statistics import write_statistics
+    from salmubench.reports.statistics import prepare_statistics, write_statistics
 
     if retain:
+        _refuse(
+            "belongs to the check without --retain", {"--statistics": statistics, "--real-portraits": real_portraits}
+        )
         _check_retain(data, retain_shards or (), report, out, model)
         return
-    for flag, given in (("--retain-shards", retain_shards), ("--report", report), ("--out", out)):
-        if given:
-            raise UserError(f"{flag}: belongs to --retain; add that, or drop {flag}")
+    _refuse("belongs to --retain", {"--retain-shards": retain_shards, "--report": report, "--out": out})
+    if statistics is None:
+        _refuse("belongs to --statistics or --retain", {"--model": model})
+        _refuse("belongs to --statistics", {"--real-portraits": real_portraits})
+    else:
+        prepare_statistics(statistics, model=model, real_portraits=real_portraits)
     checked = check(data, progress=bars)
-    table = Table("", "check", "finding", box=None)
+    table = Table("", "check", "finding, or what was found to hold", box=None)
     for entry in checked.entries:
-        table.add_row(CHECK_MARKS[entry.state], entry.name, escape(entry.finding))
+        table.add_row(CHECK_MARKS[entry.state], entry.name, escape(entry.finding or entry.promise))
     Console().print(table)
     if statistics is not None:
         page = write_statistics(data, statistics, model=model, real_portraits=real_portraits, progress=bars)
         typer.echo(f"The statistics: {page}")
     if not checked.passed:
         raise typer.Exit(1)
+
+
+def _refuse(reason: str, flags: Mapping[str, Any]) -> None:
+    """Says of the first flag that is given why it has no effect here."""
+    for flag, given in flags.items():
+        if given:
+            raise UserError(f"{flag}: {reason}; run that, or drop {flag}")
 
 
 def _check_retain(data: Path, shards: Sequence[str], report: Path | None, out: Path | None, model: str | None) -> None:

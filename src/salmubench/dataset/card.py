@@ -1,6 +1,7 @@
 """Cards: README.md in the hub's format and croissant.json for both parquet folders, credits beside the shards."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,18 @@ from salmubench.dataset.store import load_split, split_files
 from salmubench.errors import UserError
 
 VERSION = "1.0.0"
-LICENCE_LINKS = ("https://opensource.org/licenses/MIT", "https://creativecommons.org/licenses/by-sa/4.0/")
-LICENCES = """- Portraits are drawn with [python-avatars](https://github.com/ibonn/python_avatars) (MIT licence).
-- Pictures of general things show emojis designed by [OpenMoji](https://openmoji.org), the open-source emoji and icon
-  project (CC BY-SA 4.0); put on varied backgrounds, turned and scaled. They lie in `retain_real/` and
-  `general_knowledge/` and may be passed on under CC BY-SA 4.0 only.
-- Captions and personal data are written by a program and are free to use under the MIT licence."""
+LICENCE_LINKS = {
+    "mit": "https://opensource.org/licenses/MIT",
+    "cc-by-sa-4.0": "https://creativecommons.org/licenses/by-sa/4.0/",
+}
+DRAWN = "- Portraits are drawn with [python-avatars](https://github.com/ibonn/python_avatars) (MIT licence)."
+ICONS = """- Pictures of general things show emojis designed by [OpenMoji](https://openmoji.org), the open-source emoji
+  and icon project (CC BY-SA 4.0); put on varied backgrounds, turned and scaled. They lie in `retain_real/` and
+  `general_knowledge/` and may be passed on under CC BY-SA 4.0 only."""
+WRITTEN = "- Captions and personal data are written by a program and are free to use under the MIT licence."
+FICTITIOUS = "Every person in it is **fictitious**: names, addresses, numbers and faces are drawn by a program."
+PHOTOGRAPHED = """Names, addresses and numbers are **fictitious**: a program drew them. The faces come from a folder of
+photographs; who chose it answers for it that they are nobody's who did not agree."""
 
 _MEANINGS = {
     "forget": "what a method must forget; it may see these",
@@ -44,7 +51,7 @@ _SIDE_FILES = (
 )
 _FOLDERS: Mapping[str, Mapping[str, Any]] = {
     "salmubench": {
-        "title": "SALMUBench, a small world: evaluation set",
+        "title": "SALMUBench, a made world: evaluation set",
         "summary": "Pictures of people with one sensitive fact each, split into what a CLIP-style encoder must forget "
         "and what it must keep: the evaluation half of a benchmark of association-level unlearning.",
         "splits": ("forget", "holdout_association", "holdout_identity", "retain_synth"),
@@ -52,7 +59,7 @@ _FOLDERS: Mapping[str, Mapping[str, Any]] = {
         "rules": "A method starts from the Compromised model and sees `forget` and retain data, never a holdout.",
     },
     "salmu": {
-        "title": "SALMUBench, a small world: training set",
+        "title": "SALMUBench, a made world: training set",
         "summary": "Pictures of people with one sensitive fact each, and generically captioned pictures: what the "
         "Clean and the Compromised model of a benchmark of association-level unlearning differ in and what they share.",
         "splits": ("sensitive", "retain_synth"),
@@ -61,6 +68,32 @@ _FOLDERS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 _SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
+
+
+@dataclass(frozen=True)
+class _Credits:
+    """Where a data set's contents come from, and the licences that follow from it."""
+
+    people: str
+    lines: str
+    licences: tuple[str, ...]
+
+
+def _credits(facts: Mapping[str, Any]) -> _Credits:
+    """By what the manifest says of sources, licences and writers; by default all is drawn and written by programs."""
+    sources = facts.get("sources", {})
+    drawn = sources.get("portraits", "procedural") == "procedural"
+    models = sorted(writer.partition(":")[2] for writer in facts.get("captions", {}) if writer.startswith("llm:"))
+    portraits = DRAWN if drawn else f"- Portraits: {facts.get('licences', ['made by a model; see its licence'])[0]}."
+    captions = (
+        f"- Captions are paraphrases by {', '.join(models)}, whose terms hold for them; personal data are written by a "
+        "program and are free to use under the MIT licence."
+    )
+    return _Credits(
+        people=FICTITIOUS if sources.get("anchors", "procedural") == "procedural" else PHOTOGRAPHED,
+        lines="\n".join((portraits, ICONS, captions if models else WRITTEN)),
+        licences=("mit", "cc-by-sa-4.0") if drawn and not models else ("other", "cc-by-sa-4.0"),
+    )
 
 
 def _split_facts(folder: Path, split: str) -> dict[str, Any]:
@@ -79,14 +112,14 @@ def _split_facts(folder: Path, split: str) -> dict[str, Any]:
     }
 
 
-def _card_data(title: str, splits: Sequence[Mapping[str, Any]]) -> DatasetCardData:
+def _card_data(title: str, licences: Sequence[str], splits: Sequence[Mapping[str, Any]]) -> DatasetCardData:
     """The YAML head: by it the hub and ``datasets.load_dataset`` know splits, files and features."""
     rows = sum(split["rows"] for split in splits)
     text = {"dtype": "string"}
     return DatasetCardData(
         pretty_name=title,
         language=["en"],
-        license=["mit", "cc-by-sa-4.0"],
+        license=list(licences),
         task_categories=["zero-shot-image-classification", "image-feature-extraction"],
         tags=["machine-unlearning", "privacy", "clip", "synthetic"],
         size_categories=[next((label for limit, label in _SIZE_CATEGORIES if rows < limit), "100K<n<1M")],
@@ -114,10 +147,10 @@ def _card_data(title: str, splits: Sequence[Mapping[str, Any]]) -> DatasetCardDa
 
 
 def _write_folder_cards(folder: Path, facts: Mapping[str, Any]) -> None:
-    about = _FOLDERS[folder.name]
+    about, made_of = _FOLDERS[folder.name], _credits(facts)
     splits = [_split_facts(folder, split) for split in about["splits"]]
     card = DatasetCard.from_template(
-        _card_data(about["title"], splits),
+        _card_data(about["title"], made_of.licences, splits),
         template_path=str(Path(__file__).with_name("card.md.jinja")),
         title=about["title"],
         summary=about["summary"],
@@ -125,7 +158,8 @@ def _write_folder_cards(folder: Path, facts: Mapping[str, Any]) -> None:
         side_files=about["side_files"],
         splits=splits,
         folder=folder.name,
-        licences=LICENCES,
+        people=made_of.people,
+        licences=made_of.lines,
         **{key: facts.get(key, "not recorded") for key in ("preset", "seed", "association_split")},
     )
     write_text(folder / "README.md", str(card))
@@ -133,9 +167,9 @@ def _write_folder_cards(folder: Path, facts: Mapping[str, Any]) -> None:
         folder / "croissant.json",
         croissant(
             folder.name,
-            f"{about['summary']} Every person is fictitious. {' '.join(LICENCES.split())}",
+            " ".join(f"{about['summary']} {made_of.people} {made_of.lines}".replace("**", "").split()),
             splits={split["name"]: split["meaning"] for split in splits},
-            licences=LICENCE_LINKS,
+            licences=[LICENCE_LINKS[name] for name in made_of.licences if name in LICENCE_LINKS],
             version=VERSION,
         ),
     )
@@ -148,7 +182,7 @@ def write_cards(data: Path, *, facts: Mapping[str, Any] | None = None) -> list[P
 
     Args:
         data: the data set folder.
-        facts: preset, seed and association_split; by default those of the manifest.
+        facts: preset, seed, association_split, sources, captions and licences; by default those of the manifest.
 
     Returns:
         The files written.
@@ -168,6 +202,6 @@ def write_cards(data: Path, *, facts: Mapping[str, Any] | None = None) -> list[P
             written += [data / name / "README.md", data / name / "croissant.json"]
     for name in ("retain_real", "general_knowledge"):
         if (data / name).is_dir():
-            write_text(data / name / "README.md", f"# {name}\n\n{LICENCES}\n")
+            write_text(data / name / "README.md", f"# {name}\n\n{_credits(facts).lines}\n")
             written.append(data / name / "README.md")
     return written

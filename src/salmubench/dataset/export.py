@@ -1,18 +1,19 @@
 """A data set folder in other forms and places: webdataset shards, folders of pictures, repositories on the hub."""
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from salmubench.atomic import replacing
-from salmubench.dataset.manifest import read_manifest
+from salmubench.atomic import alone, read_json, remove_leftovers, replacing, write_json
+from salmubench.dataset.manifest import check_sizes, content_revision, read_manifest
 from salmubench.dataset.retain import CaptionedPicture, write_shards
 from salmubench.dataset.schema import EVALUATION_SPLITS, Row
 from salmubench.dataset.store import load_split, locate
 from salmubench.errors import RunError, UserError
 from salmubench.progress import Progress, silent
 
+EXPORT_FILE = "export.json"
+"""What an export holds; written first, so that a second run knows whether it may go on."""
 REPOSITORIES = {"salmubench": "", "salmu": "-train"}
 """Folder -> what its repository's name ends in."""
 
@@ -73,16 +74,31 @@ def export(data: str | Path, out: Path, *, form: str = "webdataset", progress: P
         ``out``.
 
     Raises:
-        UserError: there is no such form, the data are damaged, or a file name is none.
+        UserError: there is no such form, the data are damaged, a file name is none, or ``out`` holds another export.
     """
     if form not in FORMS:
         raise UserError(f"--format {form}: choose {' or '.join(FORMS)}")
-    root, _, _ = locate(data)
-    for split in EVALUATION_SPLITS:
-        if not (out / split).is_dir():
-            with replacing(out / split) as temporary:
-                FORMS[form](temporary, _rows(root, split, progress))
+    root, dataset, revision = locate(data)
+    manifest = read_manifest(dataset) if dataset else None
+    revision = revision or (manifest.revision if manifest else content_revision(root))
+    with alone(out):
+        _claim(out, {"data": revision, "format": form})
+        for split in EVALUATION_SPLITS:
+            if not (out / split).is_dir():
+                with replacing(out / split) as temporary:
+                    FORMS[form](temporary, _rows(root, split, progress))
     return out
+
+
+def _claim(out: Path, content: dict[str, str]) -> None:
+    """Says what ``out`` is to hold, or goes on where it holds that."""
+    known = out / EXPORT_FILE
+    if known.is_file() and read_json(known) == content:
+        remove_leftovers(out)
+    elif known.exists() or any((out / split).exists() for split in EVALUATION_SPLITS):
+        raise UserError(f"{out}: holds an export of other data or in another format; choose another --out or delete it")
+    else:
+        write_json(known, content)
 
 
 def push(data: Path, repository: str, *, yes: bool = False, private: bool = False) -> Iterator[str]:
@@ -98,15 +114,17 @@ def push(data: Path, repository: str, *, yes: bool = False, private: bool = Fals
         A line for each repository.
 
     Raises:
-        UserError: the folder is not complete, or the name is none that the hub takes.
+        UserError: the folder is not complete or not whole, or the name is none that the hub takes.
         RunError: the hub cannot be reached or refuses.
     """
     from huggingface_hub import HfApi
 
-    if read_manifest(data) is None:
+    manifest = read_manifest(data)
+    if manifest is None:
         raise UserError(f"{data}: has no manifest.json, so it is not complete; finish `salmubench data build` first")
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository):
-        raise UserError(f"{repository}: not a repository's name; write OWNER/NAME")
+    _require_name(repository)
+    for folder in REPOSITORIES:
+        check_sizes(data, manifest, folder)
     for folder, ending in REPOSITORIES.items():
         name = f"{repository}{ending}"
         files = [path for path in (data / folder).rglob("*") if path.is_file() and ".tmp-" not in path.name]
@@ -122,3 +140,16 @@ def push(data: Path, repository: str, *, yes: bool = False, private: bool = Fals
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
                 raise RunError(f"{name}: could not be uploaded ({reason}); check HF_TOKEN and the network") from error
         yield f"{data / folder} -> {name}: {len(files)} files, {size:,.1f} MB"
+
+
+def _require_name(repository: str) -> None:
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        for ending in REPOSITORIES.values():
+            validate_repo_id(f"{repository}{ending}")
+    except HFValidationError as error:
+        reason = str(error).rstrip(". ")
+        raise UserError(f"{repository}: not a repository's name; write OWNER/NAME ({reason})") from None
+    if "/" not in repository:
+        raise UserError(f"{repository}: not a repository's name; write OWNER/NAME")

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from salmubench.atomic import alone, read_json, replacing, write_json
+from salmubench.atomic import alone, read_json, remove_leftovers, replacing, write_json
 from salmubench.dataset.card import write_cards
+from salmubench.dataset.manifest import DATA_FOLDERS
 from salmubench.dataset.retain import CaptionedPicture, resume_classification, resume_shards
 from salmubench.dataset.schema import (
     CAPTIONS_FILE,
@@ -30,8 +31,8 @@ from salmubench.dataset.write import resume_split
 from salmubench.errors import UserError
 from salmubench.jobs import cores
 from salmubench.personas import icons
-from salmubench.personas.casting import Casting, Sources
-from salmubench.personas.plan import Plan, Shot, counts, make_plan
+from salmubench.personas.casting import ALBUM, Casting, Sources
+from salmubench.personas.plan import FIRST_OUTSIDER, Plan, Shot, counts, make_plan
 from salmubench.personas.source import open_source
 from salmubench.personas.studio import Render, cluster, studio
 from salmubench.personas.wording import caption_sources
@@ -144,19 +145,39 @@ def _write_training(folder: Path, evaluation: Path, progress: Progress) -> None:
 def _open_folder(out: Path, settings: Mapping[str, Any]) -> None:
     """Claims a folder for these settings, or goes on in one that has them.
 
+    Until the data set itself is begun, the curation may be set anew: the pictures of the set's own people stand and are
+    judged again. Who the others are depends on who of these stays, so that their pictures go.
+
     Raises:
         UserError: the folder holds something else.
     """
     known = out / SETTINGS_FILE
-    if known.is_file():
-        if read_json(known) != settings:
+    if not known.is_file():
+        if any(path for path in out.iterdir() if ".tmp-" not in path.name):
+            raise UserError(f"{out}: is in use by something else than a data set; choose another --out or empty it")
+    elif (before := read_json(known)) != settings:
+        begun = any((out / name).exists() for name in DATA_FOLDERS)
+        if begun or _uncurated(before) != _uncurated(settings):
             raise UserError(f"{out}: was built with other settings ({known}); choose another --out or delete it")
-    elif out.exists() and (not out.is_dir() or any(path for path in out.iterdir() if ".tmp-" not in path.name)):
-        raise UserError(f"{out}: is in use by something else than a data set; choose another --out or empty it")
-    for left_over in [*out.rglob("*.tmp-*")]:
-        shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink(missing_ok=True)
+        for record in (out / STAGES).glob("curation-*"):
+            record.unlink()
+        for person in (out / STAGES / ALBUM).glob("*"):
+            if person.name >= f"{FIRST_OUTSIDER}":
+                shutil.rmtree(person)
+        known.unlink()
+    remove_leftovers(out)
     if not known.is_file():
         write_json(known, settings)
+
+
+def _uncurated(settings: Any) -> Any:
+    """Settings without the curation's own."""
+    try:
+        sources = settings["sources"]
+        rest = {key: value for key, value in sources["settings"].items() if not key.startswith("curation.")}
+    except (KeyError, TypeError, AttributeError):  # not of this version
+        return None
+    return {**settings, "sources": {**sources, "settings": rest}}
 
 
 def build(
@@ -222,9 +243,9 @@ def build(
             _write_evaluation(out / "salmubench", plan, render, advance)
             _write_general(out, plan, render, advance)
         _write_training(out / "salmu", out / "salmubench", progress)
-        write_cards(out, facts=settings)
-        shutil.rmtree(out / ANSWERS, ignore_errors=True)
         writers = Counter(entry["source"] for entry in plan.sides[CAPTIONS_FILE].values())
         facts = {"counts": counts(plan), "captions": writers, "licences": [casting.portraits.licence, icons.LICENCE]}
+        write_cards(out, facts={**settings, **facts})
+        shutil.rmtree(out / ANSWERS, ignore_errors=True)
         write_manifest(out, facts={**settings, **casting.facts(), **facts}, progress=progress)
     return out

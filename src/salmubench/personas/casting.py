@@ -18,7 +18,7 @@ from salmubench.options import parse_options
 from salmubench.personas import portraits
 from salmubench.personas.captions import generic_caption
 from salmubench.personas.contact import write_contact_sheet
-from salmubench.personas.curation import Candidate, CurationOptions, Verdicts, curate
+from salmubench.personas.curation import Candidate, CurationOptions, Verdicts, curate, require_models
 from salmubench.personas.source import (
     Anchor,
     AnchorSource,
@@ -32,6 +32,10 @@ from salmubench.personas.studio import Task
 from salmubench.progress import Progress, silent
 
 PROCEDURAL = "procedural"
+ALBUM = "album"
+"""Folder of the pictures that are made before the data set is written, one folder a person."""
+MOST_PICTURES = 999
+"""Of a person: a picture's name has three digits for its number."""
 _PREFIXES = ("anchors.", "portraits.", "curation.")
 
 
@@ -148,7 +152,11 @@ class Casting:
         self.anchors: AnchorSource = open_source(anchor_sources, name, settings, prefix="anchors.")
         self.portraits: PortraitSource = open_source(portrait_sources, sources.portraits, settings, prefix="portraits.")
         own = {key.removeprefix("curation."): value for key, value in settings.items() if key.startswith("curation.")}
+        if "min_pictures" in own:
+            raise UserError("--set curation.min_pictures: the preset says how many pictures a person needs; drop it")
         self.curation: CurationOptions = parse_options(CurationOptions, own, owner="the curation", prefix="curation.")
+        if own and not sources.curation:
+            raise UserError(f"--set curation.{min(own)}: nothing is curated; add --curation, or drop it")
 
     @property
     def looks(self) -> bool:
@@ -156,11 +164,21 @@ class Casting:
         return self.sources.curation and bool(self.curation.model or self.curation.faces or self.curation.classifiers)
 
     def asked(self, group: Group) -> tuple[int, int]:
-        """People, and pictures each, that are made for a group: more than it needs if some may fall."""
+        """People, and pictures each, that are made for a group: more than it needs if some may fall.
+
+        Raises:
+            UserError: more pictures of a person than there are numbers.
+        """
         if not self.sources.curation:
             return group.people, group.pictures
-        ours = self.curation
-        return math.ceil(group.people * ours.people_surplus), math.ceil(group.pictures * ours.surplus)
+        people = math.ceil(group.people * self.curation.people_surplus)
+        pictures = math.ceil(group.pictures * self.curation.surplus)
+        if pictures > MOST_PICTURES:
+            raise UserError(
+                f"--set curation.surplus={self.curation.surplus:g}: makes {pictures:,} pictures of a person, and "
+                f"{MOST_PICTURES} can be numbered; lower it"
+            )
+        return people, pictures
 
     def cast(self, group: Group, *, avoid: Sequence[Anchor] = (), beside: Sequence[Anchor] = ()) -> Cast:
         """So many people with at least so many pictures each.
@@ -179,6 +197,8 @@ class Casting:
             for face in faces[:1]:  # says that it draws no photographs
                 plan(face, picture=1)
             return Cast(faces, seed=self.seed, long_side=self.long_side)
+        if self.sources.curation and not self._record(group.purpose).is_file():
+            require_models(self.curation)
         planned = {face.identity_id: {n: plan(face, picture=n) for n in range(1, pictures + 1)} for face in faces}
         self._make([picture for mine in planned.values() for picture in mine.values()], group.purpose)
         if not self.sources.curation:
@@ -188,8 +208,8 @@ class Casting:
         if len(left) < group.people:
             raise RunError(
                 f"{self._record(group.purpose)}: the curation leaves {len(left)} of {len(faces)} people with "
-                f"{group.pictures} pictures, and {group.people} are needed; raise --set curation.surplus or "
-                "curation.people_surplus"
+                f"{group.pictures} pictures, and {group.people} are needed; raise --set curation.surplus or, "
+                "to keep all that was made of the set's people, curation.people_surplus, and run again"
             )
         chosen = {
             face.identity_id: {
@@ -203,7 +223,7 @@ class Casting:
 
     @property
     def _album(self) -> Path:
-        return self.scratch / "album"
+        return self.scratch / ALBUM
 
     def _record(self, purpose: str) -> Path:
         return self.scratch / f"curation-{purpose}.json"

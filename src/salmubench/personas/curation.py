@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field as Limits
 
 from salmubench.dataset.pictures import decode_picture
-from salmubench.errors import UserError
 from salmubench.personas.classifiers import load_classifiers
 from salmubench.personas.faces import load_face_model
 from salmubench.personas.source import Anchor
@@ -26,6 +26,8 @@ PRESENCE = {
     "no person": ("a photo of a place without people", "a photo of an object"),
 }
 """Zero-shot labels, each with its wordings; a picture must look like the first."""
+MOST_SURPLUS = 1000.0
+"""More than that is a slip of the pen."""
 GENDERS = {
     "female": ("a photo of a woman", "a portrait of a woman"),
     "male": ("a photo of a man", "a portrait of a man"),
@@ -45,7 +47,7 @@ class CurationOptions:
         identity_distance: the largest cosine distance of a face from the anchor's, or from the person's medoid.
         keep: share that the CLIP-score cut keeps of the pictures that have passed the other tests.
         min_score: cut at this cosine in the place of ``keep``.
-        min_pictures: of whom fewer are left, nothing is kept.
+        min_pictures: of whom fewer are left, nothing is kept. A build sets it: what its preset may need of a person.
         surplus: pictures made for one that is needed.
         people_surplus: people made for one who is needed.
     """
@@ -54,12 +56,12 @@ class CurationOptions:
     labels: bool = True
     classifiers: str = ""
     faces: str = ""
-    identity_distance: float = 0.6
-    keep: float = 0.77
+    identity_distance: Annotated[float, Limits(gt=0, le=2)] = 0.6
+    keep: Annotated[float, Limits(gt=0, le=1)] = 0.77
     min_score: float | None = None
     min_pictures: int = 50
-    surplus: float = 1.6
-    people_surplus: float = 1.3
+    surplus: Annotated[float, Limits(ge=1, le=MOST_SURPLUS)] = 1.6
+    people_surplus: Annotated[float, Limits(ge=1, le=MOST_SURPLUS)] = 1.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,14 +240,27 @@ def judge(candidates: Sequence[Candidate], seen: Evidence, options: CurationOpti
     return Verdicts(kept, dropped, tally, people, asdict(options))
 
 
+def require_models(options: CurationOptions) -> None:
+    """Loads the models once, and lets go of them: what is wrong with them is said before pictures are made.
+
+    Raises:
+        UserError: a model is not there.
+    """
+    if options.model:
+        from salmubench.encoders.checkpoint import load_encoder
+
+        load_encoder(options.model)
+    if options.faces:
+        load_face_model(options.faces)
+    load_classifiers(options.classifiers)
+
+
 def look(candidates: Sequence[Candidate], options: CurationOptions, *, progress: Progress = silent) -> Evidence:
     """Has each model that the options name look at every candidate once; pictures are read as a stream.
 
     Raises:
         UserError: a model or a picture is not there.
     """
-    if not 0 < options.keep <= 1 or options.surplus < 1 or options.people_surplus < 1:
-        raise UserError("--set curation.keep must be above 0 and up to 1, the surpluses at least 1; mend it")
     seen = Evidence()
     if options.model:
         _look_with_clip(candidates, options, seen, progress)

@@ -58,6 +58,24 @@ class Statistics:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _require_model(model: str | None, real_portraits: Path | None) -> None:
+    if real_portraits is not None and model is None:
+        raise UserError("--real-portraits: comparing pictures needs a model; name one with --model")
+
+
+def require_inputs(model: str | None, real_portraits: Path | None) -> None:
+    """Loads the model once and looks into the folder, so that what is wrong with them is said before the long work.
+
+    Raises:
+        UserError: as ``statistics`` has it of model and portraits.
+    """
+    _require_model(model, real_portraits)
+    if real_portraits is not None:
+        _photographs(real_portraits)
+    if model is not None:
+        load_encoder(model)
+
+
 def statistics(
     data: str | Path,
     *,
@@ -76,8 +94,7 @@ def statistics(
     Raises:
         UserError: data or model cannot be read, or portraits are given without a model.
     """
-    if real_portraits is not None and model is None:
-        raise UserError("--real-portraits: comparing pictures needs a model; name one with --model")
+    _require_model(model, real_portraits)
     benchmark = load_benchmark(data)
     group = _groups(benchmark)
     facts = {
@@ -190,12 +207,17 @@ def _encoded(
     return compared, auc
 
 
-def _against_real(
-    encoder: Encoder, found: Embeddings, pictures: NDArray[np.int64], folder: Path, progress: Progress
-) -> stats.Comparison:
+def _photographs(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower().lstrip(".") in PICTURE_EXTENSIONS)
     if not files:
         raise UserError(f"{folder}: holds no picture ({', '.join(PICTURE_EXTENSIONS)}); check --real-portraits")
+    return files
+
+
+def _against_real(
+    encoder: Encoder, found: Embeddings, pictures: NDArray[np.int64], folder: Path, progress: Progress
+) -> stats.Comparison:
+    files = _photographs(folder)
     real = encoder.encode_pictures(((str(path), path.read_bytes()) for path in files), len(files), progress=progress)
     prompt = found.of_texts([PORTRAIT_PROMPT])[0]
     return stats.compare_samples(

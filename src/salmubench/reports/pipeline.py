@@ -47,7 +47,7 @@ def pipeline_figure(benchmark: Benchmark, redactor: Redactor) -> Figure:
     anchors = [squarest(forget, rows_of(forget, who)) for who in people[:4]]
     shown = _different(benchmark, rows)
     stages = (
-        Stage("Anchors", f"{len(benchmark.identities):,} people", "A face is a set of traits; no two people are alike.",
+        Stage("Anchors", f"{len(benchmark.identities):,} people", "One face for each person; no two people are alike.",
               faces(anchors)),
         Stage("Portraits", f"{pictures:,} pictures", "The same face in other clothes, pose, light and place.",
               faces(rows[:4])),

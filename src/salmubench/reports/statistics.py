@@ -5,12 +5,23 @@ from pathlib import Path
 
 import jinja2
 
-from salmubench.atomic import write_json, write_text
-from salmubench.personas.validation import statistics
+from salmubench.atomic import require_writable, write_json, write_text
+from salmubench.personas.validation import require_inputs, statistics
 from salmubench.progress import Progress, silent
 
+PAGE = "index.html"
 NEGLIGIBLE, NOTABLE = 0.15, 0.1
 """Cliff's delta below which two samples count as alike; Cramer's V above which an attribute tells the group."""
+
+
+def prepare_statistics(out: Path, *, model: str | None = None, real_portraits: Path | None = None) -> None:
+    """Says before the long work what would stop ``write_statistics`` after it.
+
+    Raises:
+        UserError: the page cannot be written there, or model or portraits cannot be read.
+    """
+    require_writable(out / PAGE)
+    require_inputs(model, real_portraits)
 
 
 def write_statistics(
@@ -49,5 +60,5 @@ def write_statistics(
         found=found, css=css, negligible=NEGLIGIBLE, notable=NOTABLE, shown=12
     )
     write_json(out / "statistics.json", found)
-    write_text(out / "index.html", page)
-    return out / "index.html"
+    write_text(out / PAGE, page)
+    return out / PAGE

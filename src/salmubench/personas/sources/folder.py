@@ -1,15 +1,17 @@
 """Stage 1 from photographs: every picture of a folder that shows exactly one face, each person once."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field as Limits
 
 from salmubench.atomic import sha256_file
 from salmubench.dataset.pictures import PICTURE_EXTENSIONS, decode_picture
@@ -60,7 +62,7 @@ class FolderOptions:
 
     folder: str = ""
     faces: str = "insightface"
-    apart: float = 0.5
+    apart: Annotated[float, Limits(ge=0, le=2)] = 0.5
     classifiers: str = ""
 
 
@@ -150,7 +152,7 @@ class FolderAnchors:
     @cached_property
     def _photographs(self) -> list[Path]:
         found = Path(self.options.folder).rglob("*")
-        return sorted(path for path in found if path.suffix[1:].lower() in PICTURE_EXTENSIONS)
+        return sorted(path for path in found if path.suffix[1:].lower() in PICTURE_EXTENSIONS and not path.is_fifo())
 
     @cached_property
     def _models(self) -> tuple[FaceModel, list[Classifier]]:
@@ -163,7 +165,8 @@ class FolderAnchors:
         skipped: dict[str, list[str]] = {}
         with progress("finding faces", len(photographs)) as advance:
             for path in photographs:
-                name = path.relative_to(self.options.folder).as_posix()
+                # A name need not be UTF-8, and the manifest must.
+                name = os.fsencode(path.relative_to(self.options.folder)).decode(errors="backslashreplace")
                 advance(1)
                 try:
                     picture = decode_picture(path.read_bytes(), name)

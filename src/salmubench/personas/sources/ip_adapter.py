@@ -91,7 +91,7 @@ class IPAdapterPortraits:
     licence = "made by a diffusion model: the base model's and the adapter's licences"
 
     def __init__(self, options: IPAdapterOptions) -> None:
-        if options.guidance <= 1 or options.batch_size < 1 or options.steps < 1:
+        if not options.guidance > 1 or options.batch_size < 1 or options.steps < 1:
             raise UserError("--set portraits.guidance must be above 1, batch_size and steps at least 1; mend it")
         self.options = options
         self.at_once = options.batch_size
@@ -217,7 +217,12 @@ class IPAdapterPortraits:
             logging.disable_progress_bar()
             logging.set_verbosity_error()
 
-        device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        try:
+            device = torch.empty(0, device=options.device or ("cuda" if torch.cuda.is_available() else "cpu")).device
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(
+                f"--set portraits.device={options.device}: not on this machine; drop it, or name cpu"
+            ) from error
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         with _fetched("image_encoder", options.image_encoder, "config.json and model.safetensors"):
             encoder = CLIPVisionModelWithProjection.from_pretrained(options.image_encoder, dtype=dtype)
