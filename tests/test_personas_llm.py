@@ -165,13 +165,15 @@ BAD: dict[str, Answer] = {
     "other json": lambda body: (200, '{"choices": []}'),
     "no text": lambda body: (200, '{"choices": [{"message": {"content": null}}]}'),
     "empty": lambda body: said(""),
+    "half a letter": lambda body: said("\ud800 is what \udfff says"),
 }
 
 
 @pytest.mark.parametrize("fault", BAD)
-def test_an_endpoint_that_fails_leaves_the_captions_to_the_grammar(fault: str) -> None:
+def test_an_endpoint_that_fails_leaves_the_captions_to_the_grammar(fault: str, tmp_path: Path) -> None:
     with serving(BAD[fault]) as server:
-        captions = write(options(server.url, timeout=0.1 if fault == "slow" else 10.0, batch_size=32))
+        settings = options(server.url, timeout=0.1 if fault == "slow" else 10.0, batch_size=32)
+        captions = write(settings, tmp_path)
         assert len(server.seen) == 2 * REQUESTS
     assert captions == grammar()
 

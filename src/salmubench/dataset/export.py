@@ -1,6 +1,7 @@
 """A data set folder in other forms and places: webdataset shards, folders of pictures, repositories on the hub."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ EXPORT_FILE = "export.json"
 """What an export holds; written first, so that a second run knows whether it may go on."""
 REPOSITORIES = {"salmubench": "", "salmu": "-train"}
 """Folder -> what its repository's name ends in."""
+_PART = r"\w([\w.-]{0,94}\w)?"
+_NAME = re.compile(rf"(?!.*(--|\.\.)){_PART}/{_PART}(?<!\.git)", re.ASCII)
 
 
 def _rows(root: Path, split: str, progress: Progress) -> Iterator[Row]:
@@ -122,7 +125,8 @@ def push(data: Path, repository: str, *, yes: bool = False, private: bool = Fals
     manifest = read_manifest(data)
     if manifest is None:
         raise UserError(f"{data}: has no manifest.json, so it is not complete; finish `salmubench data build` first")
-    _require_name(repository)
+    if not all(_NAME.fullmatch(f"{repository}{ending}") for ending in REPOSITORIES.values()):
+        raise UserError(f"{repository}: not a repository's name; write OWNER/NAME, as the hub takes them")
     for folder in REPOSITORIES:
         check_sizes(data, manifest, folder)
     for folder, ending in REPOSITORIES.items():
@@ -140,17 +144,3 @@ def push(data: Path, repository: str, *, yes: bool = False, private: bool = Fals
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
                 raise RunError(f"{name}: could not be uploaded ({reason}); check HF_TOKEN and the network") from error
         yield f"{data / folder} -> {name}: {len(files)} files, {size:,.1f} MB"
-
-
-def _require_name(repository: str) -> None:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-
-    try:
-        for ending in REPOSITORIES.values():
-            validate_repo_id(f"{repository}{ending}")
-    except HFValidationError as error:
-        reason = str(error).rstrip(". ")
-        raise UserError(f"{repository}: not a repository's name; write OWNER/NAME ({reason})") from None
-    if "/" not in repository:
-        raise UserError(f"{repository}: not a repository's name; write OWNER/NAME")

@@ -130,7 +130,9 @@ class EndpointWriter:
             answer = response.json()["choices"][0]["message"]["content"]
         except (ValueError, LookupError, TypeError):
             return None
-        return answer if isinstance(answer, str) else None
+        if not isinstance(answer, str):
+            return None
+        return answer.encode(errors="replace").decode()  # JSON may hold half a letter, which no file takes
 
     def _post(self, body: dict[str, Any]) -> Any:
         """The response, or None where the connection broke or took too long."""
