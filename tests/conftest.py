@@ -59,6 +59,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(MICRO, tmp_path_factory.mktemp("world") / "data", seed=42, workers=1)
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real browser."""
+    from browsing import started
+
+    with started() as opened:
+        yield opened
+
+
 @pytest.fixture(scope="session")
 def explored(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The leak explorer on eight people and four models, and its columns."""

@@ -1,23 +1,14 @@
 """The explorer in a real browser: what a newcomer sees, light and dark, at a desk and on a telephone."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from browsing import CLIPPED, LOOKS, look, theme
 from explorer_world import picture, served
-
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
-LOOKS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
-CLIPPED = """() => [...document.querySelectorAll("body *")]
-  .filter(e => !e.classList.contains("columns") && !["INPUT", "IMG"].includes(e.tagName))
-  .filter(e => e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1)
-  .map(e => `${e.tagName} ${e.className} ${e.textContent.trim().slice(0, 40)}`)"""
 
 
 @pytest.fixture(scope="module")
@@ -26,33 +17,9 @@ def address(explored: Any) -> Iterator[str]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if not chromium and not os.environ.get("CI"):
-        pytest.skip("chromium is missing: as root `make browser` installs it, else apt-get install chromium")
-    assert chromium, "chromium is missing in CI: `make browser` installs it"
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
-        yield opened
-        opened.close()
-
-
-def look(browser: Browser, address: str, width: int = 1280, scheme: Any = "light") -> tuple[Page, list[str]]:
-    """Opens the first screen; the list fills with what the browser complains of and with requests that go elsewhere."""
-    page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
-    complaints = list[str]()
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "request",
-        lambda request: (
-            None
-            if request.url.startswith((address.split("?")[0], "data:", "blob:"))
-            else complaints.append(request.url)
-        ),
-    )
-    page.goto(address)
+def enter(browser: Browser, address: str, width: int = 1280, scheme: Any = "light") -> tuple[Page, list[str]]:
+    """Opens the first screen and waits for its answers."""
+    page, complaints = look(browser, address, width, scheme)
     page.wait_for_selector("#answers .column .count")
     page.wait_for_load_state("networkidle")
     return page, complaints
@@ -60,14 +27,13 @@ def look(browser: Browser, address: str, width: int = 1280, scheme: Any = "light
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_first_screen_shows_a_face_and_every_model(browser: Browser, address: str, width: int, scheme: str) -> None:
-    page, complaints = look(browser, address, width, scheme)
+    page, complaints = enter(browser, address, width, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate(CLIPPED) == []
     assert page.locator("#answers .column h2").all_inner_texts() == ["Compromised", "Clean", "delete"]
     assert page.locator("#face").evaluate("e => e.naturalWidth") == 290
     assert page.locator("#card dd").count() == 8
-    ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
-    assert (sum(map(int, ink[4:-1].split(","))) > sum(map(int, paper[4:-1].split(",")))) == (scheme == "dark")
+    assert theme(page) == scheme
     page.get_by_role("button", name="From a name to the faces").click()
     page.wait_for_selector("#found .faces img")
     assert page.evaluate("document.documentElement.scrollWidth") == width
@@ -76,7 +42,7 @@ def test_first_screen_shows_a_face_and_every_model(browser: Browser, address: st
 
 
 def test_the_slider_steps_through_the_budgets(browser: Browser, address: str, explored: Any) -> None:
-    page, complaints = look(browser, address)
+    page, complaints = enter(browser, address)
     answer = explored[0].from_picture(explored[0].first)["models"]
     column = page.locator("#answers .column").nth(2)
     slider = column.get_by_role("slider", name="Budget of delete")
@@ -94,7 +60,7 @@ def test_the_slider_steps_through_the_budgets(browser: Browser, address: str, ex
 
 
 def test_another_person_and_back_by_name(browser: Browser, address: str) -> None:
-    page, complaints = look(browser, address)
+    page, complaints = enter(browser, address)
     first = page.locator("#card h2").inner_text()
     page.get_by_role("button", name="Someone else").click()
     expect(page.locator("#card h2")).not_to_have_text(first)
@@ -107,7 +73,7 @@ def test_another_person_and_back_by_name(browser: Browser, address: str) -> None
 
 
 def test_a_name_leads_to_faces_and_a_face_back_to_its_facts(browser: Browser, address: str) -> None:
-    page, complaints = look(browser, address)
+    page, complaints = enter(browser, address)
     page.get_by_role("button", name="From a name to the faces").click()
     page.wait_for_selector("#found .faces button")
     assert "faces are the right person’s" in page.locator("#found").inner_text()
@@ -122,7 +88,7 @@ def test_a_name_leads_to_faces_and_a_face_back_to_its_facts(browser: Browser, ad
 
 
 def test_an_upload_is_shown_and_a_bad_one_is_explained(browser: Browser, address: str, tmp_path: Path) -> None:
-    page, complaints = look(browser, address)
+    page, complaints = enter(browser, address)
     page.set_input_files("#file", {"name": "me.png", "mimeType": "image/png", "buffer": picture()})
     expect(page.locator("#card h2")).to_have_text("Your picture")
     assert page.locator("#face").evaluate("e => e.decode().then(() => e.naturalWidth)") == 60
@@ -135,7 +101,7 @@ def test_an_upload_is_shown_and_a_bad_one_is_explained(browser: Browser, address
 
 def test_the_token_opens_the_page(browser: Browser, explored: Any) -> None:
     with served(*explored, token="secret") as address:
-        page, complaints = look(browser, f"{address}/?token=secret")
+        page, complaints = enter(browser, f"{address}/?token=secret")
         assert page.url == f"{address}/"
         assert complaints == []
         assert browser.new_context().new_page().goto(address).status == 401  # type: ignore[union-attr]

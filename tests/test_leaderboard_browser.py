@@ -6,14 +6,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
+from browsing import CLIPPED, LOOKS, look, theme
 from leaderboard_world import some_entries, some_reports
 from reports_world import HOSTILE
 from salmubench.atomic import read_json
 from salmubench.reports.leaderboard.site import build
 from test_leaderboard import FORMULAS, MARKDOWN, hostile
-from test_reports_browser import CLIPPED, LOOKS, browser, look
-
-__all__ = ["browser"]  # the fixture
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +29,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_pages_look_right(browser: Browser, site: Path, width: int, scheme: str) -> None:
     for path in (site, next(site.parent.glob("entries/delete-2x-*.html"))):
-        page, complaints = look(browser, path, width, scheme)
+        page, complaints = look(browser, path.as_uri(), width, scheme)
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.evaluate(CLIPPED) == []
-        ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
-        assert (sum(map(int, ink[4:-1].split(","))) > sum(map(int, paper[4:-1].split(",")))) == (scheme == "dark")
+        assert theme(page) == scheme
         assert complaints == []
 
 
 def test_filters_and_sorting_work_together(browser: Browser, site: Path) -> None:
-    page, complaints = look(browser, site)
+    page, complaints = look(browser, site.as_uri())
     rows = "[...document.querySelectorAll('tbody.methods tr')].filter(row => row.offsetParent)"
     names, values = f"{rows}.map(row => row.cells[0].dataset.value)", f"{rows}.map(row => +row.cells[4].dataset.value)"
     count = page.locator(".filters output")
@@ -73,7 +70,7 @@ def test_hostile_entries_run_nothing(browser: Browser, tmp_path: Path, width: in
         hostile(text)(content)
         (entries / f"{place}.json").write_text(json.dumps(content))
     index, _ = build(entries, tmp_path / "site")
-    page, complaints = look(browser, index, width)
+    page, complaints = look(browser, index.as_uri(), width)
     for path in (index, *sorted(index.parent.glob("entries/[0-9]*.html"))):
         page.goto(path.as_uri())
         assert page.title() == "SALMUBench leaderboard" or page.title().startswith("Entry: ")

@@ -1,21 +1,14 @@
-"""The page in a real browser (Debian's chromium): light and dark, at a desk and on a telephone, without a network."""
+"""The page in a real browser: light and dark, at a desk and on a telephone, without a network."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 
+from browsing import CLIPPED, LOOKS, look, theme
 from reports_world import HOSTILE, make_world
 from salmubench.atomic import read_json, write_json
 from salmubench.reports.site import build_site
-
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
-LOOKS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
 
 OVERLAPS = """() => [...document.querySelectorAll("figure svg[role=img]")].flatMap(svg => {
   const boxes = [...svg.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()])
@@ -28,10 +21,6 @@ OVERLAPS = """() => [...document.querySelectorAll("figure svg[role=img]")].flatM
     .map(([other]) => `${one} / ${other}`));
   return [...outside, ...over];
 })"""
-CLIPPED = """() => [...document.querySelectorAll("body *")]
-  .filter(e => !e.closest("svg") && !e.classList.contains("scroll"))
-  .filter(e => e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1)
-  .map(e => `${e.tagName} ${e.className} ${e.textContent.trim().slice(0, 40)}`)"""
 
 
 @pytest.fixture(scope="module")
@@ -44,42 +33,16 @@ def site(world: tuple[Path, list[Path]], tmp_path_factory: pytest.TempPathFactor
     return build_site(world[1], tmp_path_factory.mktemp("site"), data=world[0])
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if not chromium and not os.environ.get("CI"):
-        pytest.skip("chromium is missing: as root `make browser` installs it, else apt-get install chromium")
-    assert chromium, "chromium is missing in CI: `make browser` installs it"
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
-        yield opened
-        opened.close()
-
-
-def look(browser: Browser, path: Path, width: int = 1280, scheme: Any = "light") -> tuple[Page, list[str]]:
-    """Opens a page from disk without a network; the list fills with what the browser complains of."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-    page, complaints = context.new_page(), list[str]()
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "request",
-        lambda request: None if request.url.startswith(("file:", "data:")) else complaints.append(request.url),
-    )
-    page.goto(path.as_uri())
-    return page, complaints
-
-
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_page_looks_right(browser: Browser, site: Path, width: int, scheme: str) -> None:
-    page, complaints = look(browser, site, width, scheme)
+    page, complaints = look(browser, site.as_uri(), width, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate(CLIPPED) == []
     assert page.evaluate(OVERLAPS) == []
     shown = page.evaluate("[...document.querySelectorAll('figure svg[role=img]')].filter(e => e.clientWidth).length")
     assert shown == 9
-    ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
-    assert (sum(map(int, ink[4:-1].split(","))) > sum(map(int, paper[4:-1].split(",")))) == (scheme == "dark")
+    assert theme(page) == scheme
+    ink = page.evaluate("getComputedStyle(document.body).color")
     label = page.locator("#plane svg[role=img] text", has_text="ideal").locator("visible=true")
     assert label.evaluate("e => getComputedStyle(e).fill") == ink
     assert complaints == []
@@ -88,7 +51,7 @@ def test_page_looks_right(browser: Browser, site: Path, width: int, scheme: str)
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_method_page_looks_right(browser: Browser, site: Path, width: int, scheme: str) -> None:
     for name, count in (("delete-2x", 2), ("finetuning-2x", 0)):
-        page, complaints = look(browser, site.parent / "methods" / f"{name}.html", width, scheme)
+        page, complaints = look(browser, (site.parent / "methods" / f"{name}.html").as_uri(), width, scheme)
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.evaluate(CLIPPED) == []
         assert page.evaluate(OVERLAPS) == []
@@ -100,7 +63,7 @@ def test_method_page_looks_right(browser: Browser, site: Path, width: int, schem
 
 
 def test_summary_leads_to_the_page_of_a_method(browser: Browser, site: Path) -> None:
-    page, complaints = look(browser, site)
+    page, complaints = look(browser, site.as_uri())
     page.locator("#table").get_by_role("link", name="delete\u00a02×", exact=True).click()
     assert page.locator("h1").inner_text() == "delete\u00a02×"
     assert complaints == []
@@ -109,7 +72,7 @@ def test_summary_leads_to_the_page_of_a_method(browser: Browser, site: Path) -> 
 @pytest.mark.parametrize(("words", "file"), [("LaTeX", "table.tex"), ("Markdown", "table.md"), ("CSV", "table.csv")])
 @pytest.mark.parametrize("modern", [True, False], ids=["clipboard", "without"])
 def test_table_is_copied_as_text(browser: Browser, site: Path, words: str, file: str, modern: bool) -> None:
-    page, complaints = look(browser, site)
+    page, complaints = look(browser, site.as_uri())
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     if not modern:  # as where a page from disk has no clipboard: the old command copies
         page.evaluate("Object.defineProperty(navigator.clipboard, 'writeText', {value: () => Promise.reject()})")
@@ -122,13 +85,13 @@ def test_table_is_copied_as_text(browser: Browser, site: Path, words: str, file:
 
 def test_figure_files_open_by_themselves(browser: Browser, site: Path) -> None:
     for path in sorted((site.parent / "figures").glob("*.svg")):
-        page, complaints = look(browser, path)
+        page, complaints = look(browser, path.as_uri())
         assert page.evaluate("document.documentElement.tagName") == "svg"
         assert complaints == []
 
 
 def test_table_sorts_both_ways_and_keeps_the_bounds_on_top(browser: Browser, site: Path) -> None:
-    page, complaints = look(browser, site)
+    page, complaints = look(browser, site.as_uri())
     numbers = "[...document.querySelectorAll('#table tbody.methods tr')].map(r => Number(r.cells[2].dataset.value))"
     button = page.get_by_role("button", name="AssocStr")
     button.click()
@@ -144,7 +107,7 @@ def test_table_sorts_both_ways_and_keeps_the_bounds_on_top(browser: Browser, sit
 
 
 def test_table_scrolls_inside_its_box_on_a_telephone(browser: Browser, site: Path) -> None:
-    page, _ = look(browser, site, 390)
+    page, _ = look(browser, site.as_uri(), 390)
     box = page.locator("#table .scroll")
     assert box.evaluate("e => e.scrollWidth > e.clientWidth")
     box.evaluate("e => e.scrollLeft = e.scrollWidth")
@@ -162,7 +125,7 @@ def test_hostile_report_runs_nothing(
     for place, text in enumerate(HOSTILE):
         paths.append(tmp_path / f"{place}.json")
         write_json(paths[-1], {**base, "name": text, "verdict": {**base["verdict"], "words": text}})
-    page, complaints = look(browser, build_site(paths, tmp_path / "site"), width)
+    page, complaints = look(browser, build_site(paths, tmp_path / "site").as_uri(), width)
     assert "owned" not in page.title()
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate("document.scripts.length") == 1
@@ -170,6 +133,6 @@ def test_hostile_report_runs_nothing(
 
 
 def test_the_overlap_check_sees_an_overlap(browser: Browser, site: Path) -> None:
-    page, _ = look(browser, site)
+    page, _ = look(browser, site.as_uri())
     page.evaluate("(t => t.after(t.cloneNode(true)))(document.querySelector('#plane svg[role=img] text'))")
     assert len(page.evaluate(OVERLAPS)) == 1

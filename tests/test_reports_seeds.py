@@ -77,6 +77,12 @@ def test_groups_of_one_method_and_budget_are_told_apart_by_name(reports: list[Re
     ]
 
 
+def test_of_a_method_s_options_a_name_tells_those_that_differ(reports: list[Report]) -> None:
+    options = [{"pool": 80, "hold": hold, "exact": 0.3} for hold in (1.0, 2.0)]
+    found = [seeded(reports[3], seed, 1.0, options=each) for each in options for seed in (1, 2)]
+    assert sorted(run.name for run in arrange(found).runs) == ["vlunlearn-2x (hold 1)", "vlunlearn-2x (hold 2)"]
+
+
 def test_a_mean_is_told_from_a_report_of_its_name(reports: list[Report]) -> None:
     found = arrange([reports[3], seeded(reports[3], 1, 1.0), seeded(reports[3], 2, 1.0)])
     assert {run.name for run in found.runs} == {"vlunlearn-2x", "vlunlearn-2x (2 seeds)"}

@@ -11,7 +11,7 @@ from PIL import Image
 from salmubench.dataset.store import Benchmark
 from salmubench.reports.leak import TELLING
 from salmubench.reports.portraits import portrait
-from salmubench.reports.redact import Redactor, plain
+from salmubench.reports.redact import Redactor, plain, spelt
 
 MOST = 6
 SIDE = 64
@@ -71,7 +71,7 @@ def _example(benchmark: Benchmark, row: int, rank: int, best: str, redactor: Red
     return Example(
         portrait=base64.b64encode(stream.getvalue()).decode(),
         name=plain(person["name"], 60),
-        field=benchmark.captions[forget.file_name[row]].data_field.replace("_", " "),
+        field=spelt(benchmark.captions[forget.file_name[row]].data_field),
         caption=redactor.caption(forget.text[row]),
         rank=rank,
         best=redactor.caption(best) if best else "",

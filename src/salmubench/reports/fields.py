@@ -3,6 +3,7 @@
 from salmubench.dataset.schema import FIELDS
 from salmubench.reports import lattice
 from salmubench.reports.lattice import Lane, Value
+from salmubench.reports.redact import spelt
 from salmubench.reports.results import Results, Run
 from salmubench.reports.style import Figure, Omission
 
@@ -19,7 +20,7 @@ def fields_figure(results: Results) -> Figure | Omission:
         return Omission(NAME, TITLE, "The reports do not tell RetFail by field; evaluate the checkpoints again.")
     lanes = [
         Lane(
-            title=field.replace("_", " "),
+            title=spelt(field),
             values=[_of(run, field) for run in runs],
             bounds=(_bound(results.clean, field), _bound(results.compromised, field)),
             efficacy=True,
@@ -27,7 +28,7 @@ def fields_figure(results: Results) -> Figure | Omission:
         )
         for field in told
     ]
-    worst = [f"{run.label} {max(found)[1].replace('_', ' ')}" for run in runs if (found := _ranked(run))]
+    worst = [f"{run.label} {spelt(max(found)[1])}" for run in runs if (found := _ranked(run))]
     return Figure(
         name=NAME,
         title=TITLE,

@@ -13,7 +13,7 @@ from salmubench.dataset.schema import Field
 from salmubench.dataset.store import Benchmark
 from salmubench.reports import style
 from salmubench.reports.portraits import portrait
-from salmubench.reports.redact import Redactor, plain
+from salmubench.reports.redact import Redactor, plain, spelt
 from salmubench.reports.results import share
 from salmubench.reports.style import Figure, Omission
 
@@ -81,7 +81,7 @@ def find_leak(
         row=row,
         identity_id=identity,
         name=plain(benchmark.identities[identity]["name"], 60),
-        field=TELLING[telling].replace("_", " "),
+        field=spelt(TELLING[telling]),
         compromised=redactor.caption(best),
         compromised_rank=rank,
         clean=redactor.caption(clean["best"][known[name]]),

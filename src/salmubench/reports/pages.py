@@ -52,16 +52,7 @@ def _cell(results: Results, run: Run, column: Column, best: set[str]) -> Cell:
     if entry is None:
         skipped = run.report.metrics.get(column.key)
         return Cell(None, "–", "", False, "", 0, skipped.reason or "not measured" if skipped else "not measured")
-    is_bound = run in results.bounds
-    score = None if is_bound else results.score(run, column)
-    kind, away = "", 0.0
-    if score is not None and score < 1:
-        kind, away = ("leak" if column.efficacy else "damage"), 1 - score
-    elif score is not None and column.efficacy:
-        kind, away = "damage", score - 1
-    shade = round(100 * min(1.0, away))
-    if shade < 3:
-        kind, shade = "", 0
+    kind, shade = results.missed(run, column)
     words = {
         "leak": f"{shade} % of the leak is left",
         "damage": "over-corrected: below Clean" if column.efficacy else f"{shade} % of it lost",
@@ -107,6 +98,13 @@ def templates() -> jinja2.Environment:
 _environment = lru_cache(templates)
 
 
+def scripts(environment: jinja2.Environment, *names: str) -> dict[str, list[str]]:
+    """The scripts of a page as ``base.html`` takes them, with the hashes by which its policy lets them run."""
+    texts = [environment.get_template(name).render().strip() for name in names]
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
+    return {"scripts": [Markup(text) for text in texts], "hashes": hashes}
+
+
 def summary(
     results: Results,
     figures: Sequence[Figure | Omission],
@@ -129,7 +127,6 @@ def summary(
     columns = [*results.efficacy, *results.utility]
     best = {column.key: results.best(column) for column in columns}
     rows = [(run, [_cell(results, run, column, best[column.key]) for column in columns]) for run in results.everything]
-    script = (environment.loader.get_source(environment, "page.js")[0]).strip() if environment.loader else ""
     cards = sorted(
         (run for run in results.runs if run.verdict),
         key=lambda run: LABELS.index(run.verdict.label if run.verdict else ""),
@@ -149,9 +146,8 @@ def summary(
         omitted=[figure for figure in figures if isinstance(figure, Omission)],
         drawn=drawn,
         exports={words: (name, texts[name]) for words, name in EXPORTS.items()},
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         show_values=show_values,
+        **scripts(environment, "page.js"),
     )
 
 
@@ -176,24 +172,12 @@ def method_page(
         show_values: whether values are readable.
     """
     stem = slugs(results)[run.report.name]
-    return (
-        _environment()
-        .get_template("method.html")
-        .render(
-            results=results,
-            run=run,
-            members=members,
-            stem=stem,
-            numbers=_numbers(results, run),
-            settings=_settings(run),
-            figures={figure.name: figure for figure in figures},
-            omitted=[figure for figure in figures if isinstance(figure, Omission)],
-            drawn=drawn,
-            leaks=leaks,
-            show_values=show_values,
-            script_hash=None,
-        )
-    )
+    return _environment().get_template("method.html").render(
+        results=results, run=run, members=members, stem=stem, numbers=_numbers(results, run), settings=_settings(run),
+        figures={figure.name: figure for figure in figures},
+        omitted=[figure for figure in figures if isinstance(figure, Omission)],
+        drawn=drawn, leaks=leaks, show_values=show_values, **scripts(_environment()),
+    )  # fmt: skip
 
 
 def _numbers(results: Results, run: Run) -> list[tuple[str, ...]]:
@@ -273,13 +257,9 @@ def _facts(results: Results, benchmark: Benchmark | None) -> list[tuple[str, str
         sets = {name: len(pairs) for name, pairs in benchmark.sets.items()}
     sensitive = sum(sets.get(name, 0) for name in SENSITIVE_SPLITS)
     facts = [
-        ("Architecture", each([record.architecture for record in records])),
+        ("Model", each([record.architecture for record in records])),
         ("Sensitive pairs", f"{sensitive:,}" if sensitive else "not recorded"),
         ("Pairs to forget", f"{sets['forget']:,}" if "forget" in sets else "not recorded"),
-        ("Halves cut by", each([record.association_split for record in records])),
-        ("Data revision", each([record.data_revision.removeprefix("sha256:")[:12] for record in records])),
-        ("Precision, device", each([f"{record.precision}, {record.device}" for record in records])),
-        ("Seed", each([record.seed for record in records])),
     ]
     if benchmark is not None:
         facts.insert(1, ("People", f"{len(benchmark.identities):,}"))

@@ -12,7 +12,7 @@ from salmubench.dataset.schema import FIELDS
 from salmubench.dataset.store import Benchmark
 from salmubench.reports import style
 from salmubench.reports.portraits import portrait, rows_of, squarest
-from salmubench.reports.redact import Redactor, plain
+from salmubench.reports.redact import Redactor, plain, spelt
 from salmubench.reports.style import Figure
 
 NAME = "persona"
@@ -42,7 +42,7 @@ def persona_figure(benchmark: Benchmark, identity: str | None, redactor: Redacto
     card = Card(
         name=plain(person["name"], 40),
         country=plain(person.get("country") or person.get("country_code", ""), 30),
-        facts=tuple((field.replace("_", " "), redactor.value(person[field])) for field in FIELDS),
+        facts=tuple((spelt(field), redactor.value(person[field])) for field in FIELDS),
         face=portrait(benchmark, int(forget.picture[front]), 176, 176),
         pictures=tuple(
             (portrait(benchmark, int(forget.picture[row]), 112, 92), redactor.caption(forget.text[row]))

@@ -228,10 +228,12 @@ def _label(axes: Axes, points: Sequence[Point], names: Sequence[str], size: tupl
             text, ((x / size[0]), (y / size[1])), (dx, dy), xycoords="axes fraction", textcoords="offset points",
             ha=side, va="center", fontsize=SIZE, fontweight=bold, zorder=4, annotation_clip=False,
             color=point.colour if bold == "bold" and point.marker == "s" else style.INK,
-            arrowprops=_LEADER if far else None,
+            arrowprops=_LEADER if far else None, bbox=_GROUND,
         )  # fmt: skip
 
 
+_GROUND = {"boxstyle": "square,pad=0.1", "facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.75}
+"""What a name stands on, so that no line strikes it through."""
 _LEADER = {"arrowstyle": "-", "color": style.MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}
 
 

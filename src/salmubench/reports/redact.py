@@ -9,6 +9,8 @@ from salmubench.dataset.schema import SENSITIVE_SPLITS
 from salmubench.dataset.store import Benchmark
 
 HIDDEN = "•"
+SPELT = {"emails": "e-mail", "iban": "IBAN"}
+"""Fields whose name is not simply read with spaces."""
 
 
 def plain(text: str, limit: int = 400) -> str:
@@ -20,6 +22,11 @@ def plain(text: str, limit: int = 400) -> str:
     )
     line = " ".join(kept.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def spelt(field: str) -> str:
+    """A field's name for people, e.g. ``phone number``."""
+    return SPELT.get(field, field.replace("_", " "))
 
 
 def mask(value: str) -> str:

@@ -90,7 +90,7 @@ def relearning(curves: Sequence[Curve], compromised: float | None) -> Figure | O
     """
     attacked = sorted({(curve.name, curve.steps): curve for curve in curves}.values(), key=lambda curve: curve.name)
     if not attacked:
-        return Omission(NAME, TITLE, "It needs files of `salmubench attack`; name them beside the reports.")
+        return Omission(NAME, TITLE, "It needs the files that salmubench attack writes; name them beside the reports.")
     steps = sorted({step for curve in attacked for step in curve.steps})
     told = "; ".join(f"{curve.name} from {curve.mrr[0]:.3f} to {curve.mrr[-1]:.3f}" for curve in attacked)
     return Figure(

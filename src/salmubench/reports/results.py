@@ -19,6 +19,8 @@ MEANING = {
     "ineffective": "it still leaks",
     "catastrophic": "general knowledge was lost",
 }
+SLIGHT = 3
+"""Per cent of the way between the bounds below which a number counts as at its target."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,20 @@ class Results:
             return None
         kept = (value - floor) / (compromised - floor)
         return 1 - kept if column.efficacy else kept
+
+    def missed(self, run: Run, column: Column) -> tuple[str, int]:
+        """What is wrong with a method's number, and by how many per cent of the way between the bounds (at most 100).
+
+        ``leak``: efficacy short of Clean. ``damage``: efficacy beyond Clean (over-correction), or utility lost. Neither
+        (``""``, 0) for a bound, for less than ``SLIGHT`` and for utility beyond its target.
+        """
+        score = None if run in self.bounds else self.score(run, column)
+        if score is None or (score > 1 and not column.efficacy):
+            return "", 0
+        away = round(100 * min(1.0, abs(1 - score)))
+        if away < SLIGHT:
+            return "", 0
+        return ("leak" if column.efficacy and score < 1 else "damage"), away
 
     def best(self, column: Column) -> set[str]:
         """Names of the methods whose number is nearest to the metric's target; none where the target is missing."""

@@ -78,9 +78,19 @@ def names(groups: Sequence[Sequence[Report]]) -> list[str]:
         rivals = [other.rest for other in recipes if (other.method, other.budget) == (known.method, known.budget)]
         odd = [key for key in TOLD if any(other and other.get(key) != known.rest.get(key) for other in rivals)]
         name = plain(known.method, 60) + ("" if known.budget is None else f"-{known.budget:g}x")
-        told = [f"{key} {_value(known.rest.get(key))}" for key in odd] or [f"{len(group)} seeds"] * (name in own)
+        told = [words for key in odd for words in _told(key, known.rest, rivals)]
+        told = told or [f"{len(group)} seeds"] * (name in own)
         found.append(f"{name} ({', '.join(told)})" if told else name)
     return found
+
+
+def _told(key: str, mine: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A setting in which runs differ; of a method's options those that differ."""
+    value, others = mine.get(key), [rival.get(key) for rival in rivals if rival]
+    if isinstance(value, Mapping) and all(isinstance(other, Mapping) for other in others):
+        odd = [name for name in value if any(other.get(name) != value[name] for other in others)]
+        return [f"{plain(str(name), 20)} {_value(value[name])}" for name in odd]
+    return [f"{key} {_value(value)}"]
 
 
 def _value(value: Any) -> str:

@@ -3,11 +3,10 @@
 from dataclasses import asdict
 from pathlib import Path
 
-import jinja2
-
 from salmubench.atomic import write_json, write_text
 from salmubench.personas.validation import statistics
 from salmubench.progress import Progress, silent
+from salmubench.reports.pages import scripts, templates
 
 NEGLIGIBLE, NOTABLE = 0.15, 0.1
 """Cliff's delta below which two samples count as alike; Cramer's V above which an attribute tells the group."""
@@ -37,16 +36,9 @@ def write_statistics(
         UserError: data, model or portraits cannot be read.
     """
     found = asdict(statistics(data, model=model, real_portraits=real_portraits, progress=progress))
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("salmubench.reports", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    css = (Path(__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
+    environment = templates()
     page = environment.get_template("statistics.html").render(
-        found=found, css=css, negligible=NEGLIGIBLE, notable=NOTABLE, shown=12
+        found=found, negligible=NEGLIGIBLE, notable=NOTABLE, shown=12, **scripts(environment)
     )
     write_json(out / "statistics.json", found)
     write_text(out / "index.html", page)

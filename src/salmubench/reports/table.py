@@ -16,8 +16,8 @@ from salmubench.reports.redact import plain
 from salmubench.reports.results import LABELS, Column, Results, Run, arrange, short
 
 COLOURS = dict(zip(LABELS, ("green", "magenta", "yellow", "red"), strict=True))
-FAR = 0.1
-"""A number that misses its target by more than this share of the way is coloured."""
+FAR = 10
+"""A number that misses its target by more per cent of the way is coloured."""
 
 
 def table(reports: Sequence[Report]) -> Table:
@@ -48,7 +48,7 @@ def table(reports: Sequence[Report]) -> Table:
             method.append(f"\nmean of {run.seeds} seeds")
         if run.verdict and not is_bound:
             method.append(f"\n{run.verdict.label}", style=COLOURS[run.verdict.label])
-        cells = [_cell(results, run, column, is_bound) for column in results.columns]
+        cells = [_cell(results, run, column) for column in results.columns]
         grid.add_row(method, *cells, end_section=place == len(results.bounds) - 1)
     return grid
 
@@ -128,13 +128,9 @@ def _broken(key: str) -> str:
     return f"{key[:middle]}\n{key[middle:]}".strip()
 
 
-def _cell(results: Results, run: Run, column: Column, is_bound: bool) -> Text:
-    score = None if is_bound else results.score(run, column)
-    style = ""
-    if score is not None and column.efficacy and score < 1 - FAR:
-        style = "yellow"
-    elif score is not None and (score < 1 - FAR or (column.efficacy and score > 1 + FAR)):
-        style = "magenta"
+def _cell(results: Results, run: Run, column: Column) -> Text:
+    kind, away = results.missed(run, column)
+    style = {"leak": "yellow", "damage": "magenta", "": ""}[kind] if away > FAR else ""
     if run.report.name in results.best(column):
         style += " bold underline"
     return Text(short(run.value(column.key)), style=style.strip())

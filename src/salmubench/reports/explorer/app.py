@@ -17,12 +17,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from salmubench.dataset.schema import FIELDS
 from salmubench.errors import UserError
-from salmubench.reports import style
 from salmubench.reports.explorer.answers import Explorer
 from salmubench.reports.explorer.guard import Guard
 from salmubench.reports.explorer.uploads import FORMATS, LARGEST_BYTES, TooLarge, decode_upload, read_bounded
+from salmubench.reports.pages import templates
 from salmubench.reports.portraits import portrait
+from salmubench.reports.redact import spelt
 
 LONGEST_TEXT = 200
 SIDE = 132.0
@@ -30,8 +32,6 @@ SIDE = 132.0
 KEPT_PICTURES = 2000
 DECODERS = 2
 """Uploads that are decoded at once: each may take 100 MB."""
-LABELS = {"emails": "e-mail", "iban": "IBAN"}
-"""Fields whose name is not simply read with spaces."""
 
 
 def make_app(
@@ -56,7 +56,7 @@ def make_app(
         "sizes": {"people": len(explorer.people), "captions": len(explorer.captions.text)},
         "pictures": len(explorer.faces.index),
         "limits": {"bytes": LARGEST_BYTES, "text": LONGEST_TEXT},
-        "labels": LABELS,
+        "labels": {field: spelt(field) for field in FIELDS},
     }
     routes = [
         *_assets(),
@@ -91,7 +91,7 @@ def _assets() -> list[Route]:
     text = {name: (folder / name).read_text(encoding="utf-8") for name in ("index.html", "explorer.css", "explorer.js")}
     accept = ",".join(f"image/{name.lower()}" for name in FORMATS)
     index = Template(text["index.html"], autoescape=True).render(accept=accept, longest=LONGEST_TEXT)
-    css = Template(text["explorer.css"]).render(light=style.LIGHT, dark=style.DARK)
+    css = templates().get_template("theme.css").render() + text["explorer.css"]
     return [
         _static("/", index, "text/html"),
         _static("/explorer.css", css, "text/css"),

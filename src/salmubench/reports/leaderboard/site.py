@@ -1,14 +1,11 @@
 """``leaderboard build``: a static site of all entries, opened from disk without a network."""
 
-import base64
-import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from salmubench.atomic import write_json, write_text
 from salmubench.errors import UserError
@@ -16,7 +13,7 @@ from salmubench.evaluation.metric import title
 from salmubench.reports.leaderboard.entry import TRACKS, read_entry
 from salmubench.reports.leaderboard.published import SOURCE
 from salmubench.reports.leaderboard.tables import STATES, Board, Submission, as_csv, as_markdown, boards, slug_of
-from salmubench.reports.pages import templates
+from salmubench.reports.pages import scripts, templates
 from salmubench.reports.redact import plain
 from salmubench.reports.results import LABELS, MEANING
 
@@ -89,8 +86,9 @@ def build(entries: str | Path, out: str | Path, *, key: bytes | None = None) -> 
     written = set()
     for each in submissions:
         page = environment.get_template("leaderboard_entry.html").render(
-            it=each, entry=each.entry, origin=each.report.provenance, settings=_settings(each), numbers=_numbers(each)
-        )
+            it=each, entry=each.entry, origin=each.report.provenance, settings=_settings(each), numbers=_numbers(each),
+            **scripts(environment),
+        )  # fmt: skip
         write_text(out / "entries" / f"{each.slug}.html", page)
         write_json(out / "entries" / f"{each.slug}.json", each.report.model_dump(mode="json", by_alias=True))
         written |= {f"{each.slug}.html", f"{each.slug}.json"}
@@ -116,16 +114,13 @@ def _environment() -> jinja2.Environment:
 
 
 def _index(environment: jinja2.Environment, made: Sequence[Board], submissions: Sequence[Submission]) -> str:
-    assert environment.loader
-    scripts = [environment.loader.get_source(environment, name)[0].strip() for name in ("page.js", "leaderboard.js")]
     return environment.get_template("leaderboard.html").render(
         boards=made,
         contested=[each for each in submissions if each.state == "contested"],
         entries=[each for each in submissions if each.entry.kind == "method"],
         labels=[(label, MEANING[label]) for label in LABELS],
         source=SOURCE,
-        scripts=[Markup(script) for script in scripts],
-        hashes=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
+        **scripts(environment, "page.js", "leaderboard.js"),
     )
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from salmubench.errors import UserError
@@ -54,9 +54,9 @@ class Cell:
 
     value: float | None
     text: str
-    best: bool = False
-    kind: str = ""
-    shade: int = 0
+    best: bool
+    kind: str
+    shade: int
 
 
 @dataclass(frozen=True)
@@ -168,15 +168,8 @@ def _cells(results: Results, run: Run) -> tuple[Cell, ...]:
 
 def _cell(results: Results, run: Run, column: Column) -> Cell:
     value = run.value(column.key)
-    cell = Cell(value, number(value), best=len(results.runs) > 1 and run.report.name in results.best(column))
-    score = None if run in results.bounds else results.score(run, column)
-    if score is None:
-        return cell
-    over_corrected = column.efficacy and score > 1
-    shade = round(100 * min(1.0, abs(1 - score)))
-    if shade < 3 or (score > 1 and not over_corrected):
-        return cell
-    return replace(cell, kind="leak" if column.efficacy and score < 1 else "damage", shade=shade)
+    best = len(results.runs) > 1 and run.report.name in results.best(column)
+    return Cell(value, number(value), best, *results.missed(run, column))
 
 
 def slug_of(path: Path) -> str:

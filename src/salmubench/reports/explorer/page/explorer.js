@@ -17,7 +17,7 @@ function make(tag, { text, ...attributes } = {}, ...children) {
   return element;
 }
 
-const label = (field) => world.labels[field] ?? field.replaceAll("_", " ");
+const label = (field) => world.labels[field];
 const picture = (number) => `/picture/${number}`;
 const cosine = (value) => value.toFixed(3).replace("-", "−");
 
