@@ -118,7 +118,11 @@ def test_the_verbs_take_each_other_s_output(tiny: Path, tmp_path: Path) -> None:
     assert done.returncode == 2, "reports of a sample and of the whole set must not be compared"
     done = salmubench("evaluate", run, "--data", tiny / "data", "--out", report, "--official", official, *bounds)
     assert done.returncode == 0, done.stderr
-    assert read_report(report).verdict is not None
+    judged = read_report(report).verdict
+    assert judged is not None
+    assert "\x1b" not in done.stdout
+    table = [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
+    assert table.index("clean") < table.index("compromised") < table.index(judged.label)
     done = salmubench("compare", report, official)
     assert done.returncode == 0, done.stderr
     done = salmubench("report", tiny / "reports" / "clean.json", report, "--out", tmp_path / "site")

@@ -11,6 +11,9 @@ from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from playwright.sync_api import Browser
+
+from browsing import look
 
 ROOT = Path(__file__).parents[1]
 LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src"}
@@ -84,6 +87,16 @@ def test_nothing_is_loaded_from_elsewhere(site: Path, pages: dict[Path, Page]) -
     assert [link for page in pages.values() for link in page.loaded if urlsplit(link).netloc] == []
     for sheet in site.rglob("*.css"):
         assert not re.findall(r"(?:url\(|@import\s)[\"']?(?:https?:)?//[^)]*", sheet.read_text(encoding="utf-8"))
+
+
+def test_the_search_works_from_disk(browser: Browser, site: Path) -> None:
+    page, complaints = look(browser, (site / "metrics" / "RetFail.html").as_uri())
+    page.get_by_role("textbox", name="Search").fill("relearning")
+    found = page.locator(".md-search-result__item a[href*='attack.html']").first
+    found.wait_for()
+    found.click()
+    page.wait_for_url("**/attack.html*")
+    assert complaints == []
 
 
 def test_the_reference_names_what_the_code_has(site: Path) -> None:

@@ -123,6 +123,7 @@ REFUSED = {
     r"checkpoint\.reference": lambda e: e["checkpoint"].update(reference="javascript:alert(1)"),
     "reference: .*neither": lambda e: e["checkpoint"].update(reference="../../secret"),
     r"\(method": lambda e: e.update(method="m" * 81),
+    "method: .*shows nothing": lambda e: e.update(method="\u200b\u3164\u2800 "),
     r"\(surprise": lambda e: e.update(surprise=1),
     r"\(settings": lambda e: e.update(settings={}),
     "half a surrogate pair": lambda e: e["report"]["provenance"]["unlearning"].update(summary="\ud800"),

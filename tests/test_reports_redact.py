@@ -52,6 +52,11 @@ def test_plain_is_one_visible_line(text: str, limit: int) -> None:
     assert line == " ".join(line.split())
 
 
+def test_plain_keeps_accents_and_no_pile_of_them() -> None:
+    assert plain("Nguye\u0302\u0303n") == "Nguye\u0302\u0303n"
+    assert plain("Z" + "\u0351\u036b" * 40 + "a\u0301") == "Z" + "\u0351\u036b" * 2 + "a\u0301"
+
+
 def test_every_sensitive_caption_loses_its_value_and_nothing_else(benchmark: Benchmark) -> None:
     redactor = Redactor(benchmark)
     for name in SENSITIVE_SPLITS:

@@ -176,6 +176,12 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
+def on_post_build(config: Any) -> None:
+    """Writes the index of the search as a script too: a page from disk may fetch nothing."""
+    index = Path(config.site_dir) / "search" / "search_index.json"
+    index.with_suffix(".js").write_text(f"var __index = {index.read_text(encoding='utf-8')}", encoding="utf-8")
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Adds the pages; none of them is a file of the repository."""
     for uri, write in PAGES.items():

@@ -231,6 +231,7 @@ def evaluate(
     """Measure checkpoints with all ten metrics: efficacy towards Clean, utility towards Compromised."""
     from salmubench.evaluation import protocol
     from salmubench.options import split_settings
+    from salmubench.reports.results import with_bounds
     from salmubench.reports.table import table, verdicts
 
     inputs: Any = int(batch_size) if batch_size.isdecimal() else batch_size
@@ -263,7 +264,7 @@ def evaluate(
         written = [each.model_dump(mode="json", by_alias=True) for each in reports]
         print_json(written[0] if len(written) == 1 else written)
     else:
-        Console().print(table(reports))
+        Console().print(table(with_bounds(reports, clean, compromised)))
         for line in verdicts(reports):
             Console().print(line)
     if limit is not None:

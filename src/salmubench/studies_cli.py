@@ -73,7 +73,7 @@ def sweep(
 
 
 def _show(done: Sweep, study: Study, as_json: bool) -> None:
-    from salmubench.evaluation.report import read_report
+    from salmubench.reports.results import with_bounds
     from salmubench.reports.table import table
     from salmubench.studies.sweep import rows
 
@@ -81,8 +81,7 @@ def _show(done: Sweep, study: Study, as_json: bool) -> None:
         typer.echo(json.dumps({"runs": rows(done), "results": done.results and str(done.results)}, indent=1))
         return
     if reports := done.reports:
-        bounds = [read_report(path) for path in (study.clean, study.compromised) if path is not None]
-        Console().print(table([*bounds, *reports]))
+        Console().print(table(with_bounds(reports, study.clean, study.compromised)))
     for run, why in done.failed.items():
         typer.echo(f"Failed: {run}: {printable(why)}; the same command tries it again.", err=True)
     if done.results is not None:

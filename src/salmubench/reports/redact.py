@@ -9,18 +9,24 @@ from salmubench.dataset.schema import SENSITIVE_SPLITS
 from salmubench.dataset.store import Benchmark
 
 HIDDEN = "•"
+MOST_MARKS = 4
+"""Marks upon one letter; no language piles up more."""
 SPELT = {"emails": "e-mail", "iban": "IBAN"}
 """Fields whose name is not simply read with spaces."""
 
 
 def plain(text: str, limit: int = 400) -> str:
-    """A string from outside as one line of visible text: no control or direction marks, at most ``limit`` letters."""
-    kept = "".join(
-        " " if letter.isspace() else letter
-        for letter in text
-        if letter.isspace() or unicodedata.category(letter)[0] != "C"
-    )
-    line = " ".join(kept.split())
+    """A string from outside as one line of visible text, at most ``limit`` letters.
+
+    It has no control or direction marks, and few marks on one letter: a pile of them covers the lines above and below.
+    """
+    kept, marks = [], 0
+    for letter in text:
+        kind = unicodedata.category(letter)
+        marks = marks + 1 if kind in ("Mn", "Me") else 0
+        if letter.isspace() or (kind[0] != "C" and marks <= MOST_MARKS):
+            kept.append(letter)
+    line = " ".join("".join(kept).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

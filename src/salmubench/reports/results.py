@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from salmubench.dataset.schema import SENSITIVE_SPLITS
 from salmubench.errors import UserError
 from salmubench.evaluation.metric import metrics as registry
-from salmubench.evaluation.report import MetricEntry, Report, Verdict
+from salmubench.evaluation.report import MetricEntry, Report, Verdict, read_report
 from salmubench.evaluation.verdict import judge, require_comparable
 from salmubench.reports.redact import plain
 from salmubench.reports.seeds import BOUNDS, Recipe, by_seed, mean, names, recipe
@@ -161,6 +162,16 @@ class Results:
             run.report.name: abs(value - target) for run in self.runs if (value := run.value(column.key)) is not None
         }
         return {name for name, distance in away.items() if distance == min(away.values())}
+
+
+def with_bounds(reports: Sequence[Report], clean: Path | None, compromised: Path | None) -> list[Report]:
+    """Reports led by their bounds' files, so that a table shows what each number missed.
+
+    A bound is one whatever its file calls it. Where a report has that name already, it is left out.
+    """
+    own = {report.name for report in reports}
+    given = [(name, path) for name, path in zip(BOUNDS, (clean, compromised), strict=True) if path and name not in own]
+    return [*(read_report(path).model_copy(update={"name": name}) for name, path in given), *reports]
 
 
 def arrange(reports: Sequence[Report]) -> Results:

@@ -8,6 +8,7 @@ import hmac
 import inspect
 import json
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -61,6 +62,15 @@ def _reference(text: str) -> str:
     return text
 
 
+def _visible(text: str) -> str:
+    """Refuses a name that nobody could see or click."""
+    if not any(unicodedata.category(letter)[0] in "LNPS" and letter not in BLANK for letter in plain(text)):
+        raise ValueError("shows nothing")
+    return text
+
+
+BLANK = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters and signs by their category that are drawn as white."""
 HUB = rf"{MODEL_SCHEME}[\w.-]+/[\w.-]+(@[\w./-]+)?"
 Line = Annotated[str, Field(min_length=1, max_length=200)]
 Url = Annotated[str, Field(max_length=500, pattern=r"^https?://"), AfterValidator(_web_address)]
@@ -132,7 +142,7 @@ class Entry(_Part):
 
     schema_: Literal[1] = Field(1, alias="schema")
     kind: Kind = "method"
-    method: Annotated[str, Field(min_length=1, max_length=80)]
+    method: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_visible)]
     track: Track
     budget: float | None = Field(None, ge=0, le=1e6)
     settings: Literal["untuned"] | Annotated[dict[Line, Setting], Field(min_length=1, max_length=100)]
