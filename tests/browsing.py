@@ -17,6 +17,37 @@ CLIPPED = """() => [...document.querySelectorAll("body *")]
   .filter(e => e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1)
   .map(e => `${e.tagName} ${e.className} ${e.textContent.trim().slice(0, 40)}`)"""
 
+FAINT = """() => {
+  const context = Object.assign(document.createElement("canvas"), {width: 1, height: 1})
+    .getContext("2d", {willReadFrequently: true});
+  const known = new Map();
+  const rgba = colour => {
+    if (!known.has(colour)) {
+      context.clearRect(0, 0, 1, 1);
+      context.fillStyle = colour;
+      context.fillRect(0, 0, 1, 1);
+      known.set(colour, [...context.getImageData(0, 0, 1, 1).data]);
+    }
+    return known.get(colour);
+  };
+  const over = (top, below) => top.map((value, i) => i < 3 ? (value * top[3] + below[i] * (255 - top[3])) / 255 : 255);
+  const white = [255, 255, 255, 255];
+  const ground = e => e ? over(rgba(getComputedStyle(e).backgroundColor), ground(e.parentElement)) : white;
+  const light = colour => colour.slice(0, 3).map(value => value / 255)
+    .map(value => value <= .04045 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4)
+    .reduce((sum, value, i) => sum + value * [.2126, .7152, .0722][i], 0);
+  return [...document.querySelectorAll("body *")]
+    .filter(e => !e.closest("svg, noscript") && e.getClientRects().length)
+    .filter(e => [...e.childNodes].some(node => node.nodeType === 3 && node.textContent.trim()))
+    .map(e => {
+      const below = ground(e);
+      const [a, b] = [light(over(rgba(getComputedStyle(e).color), below)), light(below)].sort((x, y) => y - x);
+      return [(a + .05) / (b + .05), e.tagName, e.className, e.textContent.trim().slice(0, 30)];
+    })
+    .filter(([contrast]) => contrast < 4.5).map(each => each.join(" "));
+}"""
+"""Texts that stand out from their ground by less than 4.5 to 1 (WCAG 2, AA)."""
+
 
 @contextmanager
 def started() -> Iterator[Browser]:

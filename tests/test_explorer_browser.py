@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browsing import CLIPPED, LOOKS, look, theme
+from browsing import CLIPPED, FAINT, LOOKS, look, theme
 from explorer_world import picture, served
 
 
@@ -30,6 +30,7 @@ def test_first_screen_shows_a_face_and_every_model(browser: Browser, address: st
     page, complaints = enter(browser, address, width, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate(CLIPPED) == []
+    assert page.evaluate(FAINT) == []
     assert page.locator("#answers .column h2").all_inner_texts() == ["Compromised", "Clean", "delete"]
     assert page.locator("#face").evaluate("e => e.naturalWidth") == 290
     assert page.locator("#card dd").count() == 8
@@ -38,6 +39,7 @@ def test_first_screen_shows_a_face_and_every_model(browser: Browser, address: st
     page.wait_for_selector("#found .faces img")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate(CLIPPED) == []
+    assert page.evaluate(FAINT) == []
     assert complaints == []
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from browsing import CLIPPED, LOOKS, look, theme
+from browsing import CLIPPED, FAINT, LOOKS, look, theme
 from leaderboard_world import some_entries, some_reports
 from reports_world import HOSTILE
 from salmubench.atomic import read_json
@@ -32,6 +32,7 @@ def test_pages_look_right(browser: Browser, site: Path, width: int, scheme: str)
         page, complaints = look(browser, path.as_uri(), width, scheme)
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.evaluate(CLIPPED) == []
+        assert page.evaluate(FAINT) == []
         assert theme(page) == scheme
         assert complaints == []
 

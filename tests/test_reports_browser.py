@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from browsing import CLIPPED, LOOKS, look, theme
+from browsing import CLIPPED, FAINT, LOOKS, look, theme
 from reports_world import HOSTILE, make_world
 from salmubench.atomic import read_json, write_json
 from salmubench.reports.site import build_site
@@ -38,6 +38,7 @@ def test_page_looks_right(browser: Browser, site: Path, width: int, scheme: str)
     page, complaints = look(browser, site.as_uri(), width, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate(CLIPPED) == []
+    assert page.evaluate(FAINT) == []
     assert page.evaluate(OVERLAPS) == []
     shown = page.evaluate("[...document.querySelectorAll('figure svg[role=img]')].filter(e => e.clientWidth).length")
     assert shown == 9
@@ -54,6 +55,7 @@ def test_method_page_looks_right(browser: Browser, site: Path, width: int, schem
         page, complaints = look(browser, (site.parent / "methods" / f"{name}.html").as_uri(), width, scheme)
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.evaluate(CLIPPED) == []
+        assert page.evaluate(FAINT) == []
         assert page.evaluate(OVERLAPS) == []
         assert page.locator("figure svg[role=img]").locator("visible=true").count() == count
         assert page.locator(".leaks li").count() == (6 if count else 0)

@@ -54,6 +54,14 @@ def test_scores_by_hand(reports: list[Report]) -> None:
             expected = value / compromised
         assert got[key] == pytest.approx(expected)
     assert got["AssocStr"] > 1  # below Clean: over-corrected
+    told = {key: results.missed(run, column) for key, column in zip(got, results.columns, strict=True)}
+    for key, score in got.items():
+        assert score is not None
+        far = min(100, round(100 * abs(1 - score)))
+        nothing = far < 3 or (score > 1 and key not in EFFICACY)
+        assert told[key] == (("", 0) if nothing else ("leak" if key in EFFICACY and score < 1 else "damage", far))
+    assert {kind for kind, _ in told.values()} == {"leak", "damage"}
+    assert {results.missed(bound, column) for bound in results.bounds for column in results.columns} == {("", 0)}
 
 
 def test_scores_of_the_bounds_are_the_ends_of_the_scale(reports: list[Report]) -> None:

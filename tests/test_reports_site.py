@@ -74,7 +74,7 @@ def figures(site: Path) -> set[str]:
     return {path.stem for path in (site / "figures").glob("*.svg")}
 
 
-def test_every_figure_is_in_the_page_and_as_files(site: Path) -> None:
+def test_every_figure_is_in_the_page_and_as_files(world: World, site: Path) -> None:
     page = Page(site / "index.html")
     assert page.omitted() == len(SEVERAL)
     assert figures(site) == FIGURES | OWN
@@ -85,6 +85,8 @@ def test_every_figure_is_in_the_page_and_as_files(site: Path) -> None:
         with Image.open(site / "figures" / f"{name}.png") as picture:
             assert picture.width > 1500
     labels = [attributes.get("aria-label") for tag, attributes in page.tags if tag == "svg" and "role" in attributes]
+    verdicts = [report.verdict for path in world[1] if (report := read_report(path)).name in METHODS]
+    assert all(verdict and verdict.words in page.text for verdict in verdicts)
     assert len(labels) == 2 * len(FIGURES)
     assert all(label and len(label) > 30 for label in labels)
 
