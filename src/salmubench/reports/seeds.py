@@ -88,8 +88,9 @@ def names(groups: Sequence[Sequence[Report]]) -> list[str]:
 def _told(key: str, mine: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]]) -> list[str]:
     """A setting in which runs differ; of a method's options those that differ."""
     value, others = mine.get(key), [rival.get(key) for rival in rivals]
-    if isinstance(value, Mapping) and all(isinstance(other, Mapping) for other in others):
-        odd = [name for name in value if any(other.get(name) != value[name] for other in others)]
+    options = [other for other in others if isinstance(other, Mapping)]
+    if isinstance(value, Mapping) and len(options) == len(others):
+        odd = [name for name in value if any(other.get(name) != value[name] for other in options)]
         return [f"{plain(str(name), 20)} {_value(value[name])}" for name in odd]
     return [f"{key} {_value(value)}"]
 
