@@ -96,6 +96,8 @@ def test_the_page_and_the_json_are_written(world: Path, tmp_path: Path) -> None:
     assert "http://" not in page
     assert "https://" not in page
     assert "name a checkpoint" in page
+    assert "--paper: #ffffff" in page
+    assert "{%" not in page
 
 
 def test_real_portraits_need_a_model(world: Path, tmp_path: Path) -> None:
