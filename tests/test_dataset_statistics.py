@@ -101,6 +101,8 @@ def test_the_page_and_the_json_are_written(world: Path, tmp_path: Path) -> None:
     assert "name a checkpoint" in page
     assert found["independence"] == []
     assert "Too few people and rows for any test" in page
+    assert "--paper: #ffffff" in page
+    assert "{%" not in page
 
 
 def test_a_model_compares_the_sets_and_real_portraits_by_its_own_cosines(world: Path, tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_a_flag_without_effect_and_a_missing_input_are_told_before_the_check(wor
         (["--model", "m"], "--model: belongs to --statistics or --retain; run that, or drop"),
         (["--retain", *out], "--statistics: belongs to the check without --retain; run that, or drop"),
         ([*out, "--real-portraits", str(tmp_path)], "needs a model; name one with --model"),
-        ([*out, *model], "open_clip_config.json: no such file"),
+        ([*out, *model], "holds no checkpoint"),
         ([*out, *model, "--real-portraits", str(tmp_path / "empty")], "holds no picture"),
         (["--statistics", str(world / "build.json")], "is a file"),
     ):

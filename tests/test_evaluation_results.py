@@ -116,6 +116,11 @@ def test_nothing_is_judged_without_a_needed_metric_or_between_bounds_that_do_not
     assert judge(published("DELETE"), flat, COMPROMISED) is None
 
 
+def test_numbers_beyond_all_measure_are_refused() -> None:
+    with pytest.raises(UserError, match="'vast' holds numbers that no cosine or share can be"):
+        judge(published("vast", (1e308, 0.5, 0.2, 0.2)), CLEAN, COMPROMISED)
+
+
 def test_without_general_knowledge_the_rest_is_judged() -> None:
     verdict = judge(report("method", {"RetFail": 0.2, "InterIdSim": 0.32, "IntraIdSim": 0.32}), CLEAN, COMPROMISED)
     assert verdict is not None

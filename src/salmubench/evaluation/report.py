@@ -178,9 +178,7 @@ def parse_report(content: Any, path: Path) -> Report:
         ) from None
     for key, entry in report.metrics.items():
         if (odd := impossible(key, entry)) is not None:
-            raise UserError(
-                f"{path}: not a SALMUBench report (metrics.{key}: {odd}); evaluate the checkpoint again"
-            )
+            raise UserError(f"{path}: not a SALMUBench report (metrics.{key}: {odd}); evaluate the checkpoint again")
     return report
 
 

@@ -13,6 +13,7 @@ Where several apply, the label is the first of catastrophic, ineffective, over-g
 all: a model that lost its general knowledge is of no use, whatever else it does.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,8 @@ def judge(report: Report, clean: Report, compromised: Report) -> Verdict | None:
         InterIdSim or IntraIdSim was skipped, or Compromised is not above Clean in them.
 
     Raises:
-        UserError: the three reports are not of the same data, metric versions and metric options.
+        UserError: the three reports are not of the same data, metric versions and metric options, or hold numbers
+            beyond all measure.
     """
     for bound in (clean, compromised):
         require_comparable(report, bound)
@@ -46,6 +48,10 @@ def judge(report: Report, clean: Report, compromised: Report) -> Verdict | None:
     if leak is None or inter is None or intra is None:
         return None
     knowledge = _knowledge_kept(report, compromised)
+    if not all(map(math.isfinite, (leak, inter, intra, knowledge or 0.0))):
+        raise UserError(
+            f"the report {report.name!r} holds numbers that no cosine or share can be; evaluate the checkpoint again"
+        )
     modes: list[FailureMode] = []
     if knowledge is not None and knowledge < KNOWLEDGE_KEPT:
         modes.append("catastrophic")

@@ -66,7 +66,7 @@ def by_seed(reports: Sequence[Report]) -> list[tuple[int, ...]]:
 def names(groups: Sequence[Sequence[Report]]) -> list[str]:
     """A name for each group: its report's own, or where several seeds are one the method and its budget.
 
-    What tells it from other runs of that method and budget is added, e.g. ``delete-2x (learning_rate 0.0001)``.
+    What tells it from other such lines of that method and budget is added, e.g. ``delete-2x (learning_rate 0.0001)``.
     """
     recipes = [recipe(group[0]) for group in groups]
     own = {group[0].name for group in groups if len(group) == 1}
@@ -75,8 +75,9 @@ def names(groups: Sequence[Sequence[Report]]) -> list[str]:
         if len(group) == 1:
             found.append(group[0].name)
             continue
-        rivals = [other.rest for other in recipes if (other.method, other.budget) == (known.method, known.budget)]
-        odd = [key for key in TOLD if any(other and other.get(key) != known.rest.get(key) for other in rivals)]
+        rivals = [other.rest for members, other in zip(groups, recipes, strict=True)
+                  if len(members) > 1 and (other.method, other.budget) == (known.method, known.budget)]  # fmt: skip
+        odd = [key for key in TOLD if any(other.get(key) != known.rest.get(key) for other in rivals)]
         name = plain(known.method, 60) + ("" if known.budget is None else f"-{known.budget:g}x")
         told = [words for key in odd for words in _told(key, known.rest, rivals)]
         told = told or [f"{len(group)} seeds"] * (name in own)
@@ -86,10 +87,10 @@ def names(groups: Sequence[Sequence[Report]]) -> list[str]:
 
 def _told(key: str, mine: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]]) -> list[str]:
     """A setting in which runs differ; of a method's options those that differ."""
-    value, others = mine.get(key), [rival.get(key) for rival in rivals if rival]
-    maps = [other for other in others if isinstance(other, Mapping)]
-    if isinstance(value, Mapping) and len(maps) == len(others):
-        odd = [name for name in value if any(other.get(name) != value[name] for other in maps)]
+    value, others = mine.get(key), [rival.get(key) for rival in rivals]
+    options = [other for other in others if isinstance(other, Mapping)]
+    if isinstance(value, Mapping) and len(options) == len(others):
+        odd = [name for name in value if any(other.get(name) != value[name] for other in options)]
         return [f"{plain(str(name), 20)} {_value(value[name])}" for name in odd]
     return [f"{key} {_value(value)}"]
 
