@@ -60,7 +60,7 @@ def test_scores_by_hand(reports: list[Report]) -> None:
         far = min(100, round(100 * abs(1 - score)))
         nothing = far < 3 or (score > 1 and key not in EFFICACY)
         assert told[key] == (("", 0) if nothing else ("leak" if key in EFFICACY and score < 1 else "damage", far))
-    assert {kind for kind, _ in told.values()} == {"leak", "damage"}
+    assert {kind for kind, _ in told.values()} == {"", "leak", "damage"}
     assert {results.missed(bound, column) for bound in results.bounds for column in results.columns} == {("", 0)}
 
 
