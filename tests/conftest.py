@@ -1,8 +1,11 @@
 """A micro world that many tests share: the real build at the smallest scale that fills every set."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # as many tests run at once as there are cores; commands that they start inherit it
 
 import pytest
 import torch
