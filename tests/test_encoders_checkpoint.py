@@ -378,12 +378,9 @@ def test_a_wrong_preprocessing_is_named(tmp_path: Path, folder: Path, preprocess
 def test_hub_checkpoints_load_from_the_cache(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = "a" * 40
     repository = tmp_path / "models--someone--clip"
-    snapshot = repository / "snapshots" / commit
-    snapshot.mkdir(parents=True)
+    shutil.copytree(folder, repository / "snapshots" / commit)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
-    for file in folder.iterdir():
-        (snapshot / file.name).write_bytes(file.read_bytes())
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     for name in ("hf-hub:someone/clip", f"hf-hub:someone/clip@{commit}"):
