@@ -17,7 +17,6 @@ from faker import Faker
 from salmubench.dataset.schema import FIELDS, Field
 
 PARTED_SHARE = 0.6
-PARTED_SHARE = 0.6
 """Of the forgotten texts those about people who keep some field: the pair of name and field is harder than a name."""
 HARMLESS_SHARE = 0.33
 """Of the held texts the harmless ones."""
@@ -25,6 +24,12 @@ KEPT_SHARE = 0.45
 """Of the other held texts those that tell what such a person keeps."""
 PHRASE_SHARE = 0.4
 """Of the forgotten texts in other words those of the true value with the bare name."""
+INVENTED_SHARE = 0.6
+"""Of the forgotten texts in a template those with a made-up value: what goes is the person's field, not a string."""
+VALUE_SHARE = 0.12
+"""Of the forgotten texts those of the value alone, the second key to the association."""
+BARE_VALUE_SHARE = 0.1
+"""Of the held texts about strangers those of a made-up value alone."""
 NAME_SHARE = 0.02
 NAMES = 24
 BARE = ("{name} {value}", "{value} {name}")
@@ -116,20 +121,19 @@ class Author:
         return [text for _ in range(count // 3) for text in (self._forgotten(exact), self._held(), self._held())]
 
     def _forgotten(self, exact: float) -> Text:
-        """A fact in its own caption or in another's words, like what is said of strangers.
-
-        Half of the latter have a made-up value as well: what goes is the person's field, not a string.
-        """
+        """A fact in its own caption, in another's words or as the value alone, like what is said of strangers."""
         chance = self.chance
         if self.whole and chance.random() < NAME_SHARE:
             return self._names[chance.choice(self.whole)]
         fact = chance.choice(self._sides[chance.random() < PARTED_SHARE])
+        if chance.random() < VALUE_SHARE:
+            return Text(fact.value, self.values[fact.field])
         if chance.random() < exact:
             return Text(fact.caption, self.sentences)
         if chance.random() < PHRASE_SHARE:
             return Text(fill(chance.choice(BARE), fact.name, fact.value), self.phrases)
         template = self._template(fact.field)
-        value = self._invent(fact.field, fact.name) if chance.random() < 0.5 else fact.value
+        value = self._invent(fact.field, fact.name) if chance.random() < INVENTED_SHARE else fact.value
         return Text(fill(template, fact.name, value), self.phrases if template in BARE else self.sentences)
 
     def _held(self) -> Text:
@@ -147,6 +151,8 @@ class Author:
         name = self._namesake() if chance.random() < 0.4 else self._stranger()
         field = chance.choice(self.fields)
         value = self._invent(field, name) if chance.random() < 0.7 else chance.choice(self._values[field])
+        if chance.random() < BARE_VALUE_SHARE and value not in self._values[field]:
+            return held(value)
         return held(fill(self._template(field), name, value))
 
     @cached_property
@@ -158,6 +164,14 @@ class Author:
     def phrases(self) -> tuple[str, ...]:
         """Bare names and values of people who do not exist."""
         return tuple(self._about_a_stranger(bare=1) for _ in range(self.strangers))
+
+    @cached_property
+    def values(self) -> dict[Field, tuple[str, ...]]:
+        """Values alone, by field: those of people who do not exist, and known words of which none can be made up."""
+        return {
+            field: tuple(self._invent(field, self._stranger()) for _ in range(self.strangers // 4 + 1))
+            for field in self.fields
+        }
 
     def _about_a_stranger(self, bare: float) -> str:
         field, name = self.chance.choice(self.fields), self._stranger()
@@ -228,4 +242,4 @@ def _faker(locale: str) -> Faker:
 def _latin(name: str) -> str:
     """Latin letters stay as they are, diacritics and all; other scripts are transliterated."""
     foreign = any(sign.isalpha() and not (sign < "ɐ" or "Ḁ" <= sign <= "ỿ") for sign in name)
-    return anyascii(name).replace("'", "").replace("'", "").title() if foreign else name
+    return anyascii(name).replace("'", "").replace("`", "").title() if foreign else name
