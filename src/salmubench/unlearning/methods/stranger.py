@@ -21,6 +21,7 @@ class Options:
     strangers: Annotated[int, Field(ge=1, description="invented people who stand for somebody")] = 1000
     exact: Annotated[float, Field(ge=0, le=1, description="share of forget captions as they stand")] = 0.3
     hold: Annotated[float, Field(ge=0, description="weight of made-up texts that shall not move")] = 2.0
+    anchor: Annotated[float, Field(ge=0, description="weight of generic captions coming near their pictures")] = 0.3
     muon: Annotated[bool, Field(description="Muon's steps for the blocks' matrices, else AdamW's")] = True
 
 
@@ -31,14 +32,15 @@ class Options:
     options=Options,
 )
 class Stranger(Method[Options]):
-    """Minimises mean |u(t) - s(t)|^2 over forgotten texts + hold mean |u(t) - o(t)|^2 over held texts.
+    """Minimises mean |u(t) - s(t)|^2 over forgotten t + hold mean |u(t) - o(t)|^2 over held t + anchor mean (1 - cos).
 
     t are made-up texts: a forgotten fact in the words of any forget caption of its field, with s(t) the normalised mean
     of o over such sentences (bare phrases, names) about strangers; held are a person's other fields, strangers,
-    namesakes, the captions of Dr and generic ones. No picture embedding appears: the vision tower stays as it is.
+    namesakes, the captions of Dr and generic ones. The cosine is that of a forget picture with its generic caption; no
+    gradient goes through the picture, so that the vision tower stays as it is.
     """
 
-    needs = ("texts",)
+    needs = ("texts", "generic")
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -51,4 +53,5 @@ class Stranger(Method[Options]):
     def loss(self, step: Step) -> Tensor:
         away = (step.texts.text - step.texts.target).square().sum(dim=1)
         held = step.texts.held
-        return away[~held].mean() + self.options.hold * away[held].mean()
+        anchor = 1 - (step.generic.image.detach() * step.generic.text).sum(dim=1).mean()
+        return away[~held].mean() + self.options.hold * away[held].mean() + self.options.anchor * anchor
