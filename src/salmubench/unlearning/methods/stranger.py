@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, cat
 
 from salmubench.unlearning.author import Author, Fact, Text
 from salmubench.unlearning.method import Method, Step, method
@@ -21,7 +21,7 @@ class Options:
     strangers: Annotated[int, Field(ge=1, description="invented people who stand for somebody")] = 1000
     exact: Annotated[float, Field(ge=0, le=1, description="share of forget captions as they stand")] = 0.3
     hold: Annotated[float, Field(ge=0, description="weight of made-up texts that shall not move")] = 2.0
-    anchor: Annotated[float, Field(ge=0, description="weight of generic captions coming near their pictures")] = 0.3
+    anchor: Annotated[float, Field(ge=0, description="weight of harmless captions coming near their pictures")] = 0.5
     muon: Annotated[bool, Field(description="Muon's steps for the blocks' matrices, else AdamW's")] = True
 
 
@@ -36,11 +36,11 @@ class Stranger(Method[Options]):
 
     t are made-up texts: a forgotten fact in the words of any forget caption of its field, with s(t) the normalised mean
     of o over such sentences (bare phrases, names) about strangers; held are a person's other fields, strangers,
-    namesakes, the captions of Dr and generic ones. The cosine is that of a forget picture with its generic caption; no
-    gradient goes through the picture, so that the vision tower stays as it is.
+    namesakes, the captions of Dr and generic ones. The cosines are those of forget pictures with their generic captions
+    and of the pairs of Dr; no gradient goes through a picture, so that the vision tower stays as it is.
     """
 
-    needs = ("texts", "generic")
+    needs = ("texts", "generic", "retain")
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -53,5 +53,5 @@ class Stranger(Method[Options]):
     def loss(self, step: Step) -> Tensor:
         away = (step.texts.text - step.texts.target).square().sum(dim=1)
         held = step.texts.held
-        anchor = 1 - (step.generic.image.detach() * step.generic.text).sum(dim=1).mean()
-        return away[~held].mean() + self.options.hold * away[held].mean() + self.options.anchor * anchor
+        apart = [1 - (pairs.image.detach() * pairs.text).sum(dim=1) for pairs in (step.generic, step.retain)]
+        return away[~held].mean() + self.options.hold * away[held].mean() + self.options.anchor * cat(apart).mean()
