@@ -18,15 +18,15 @@ from salmubench.dataset.schema import FIELDS, Field
 
 PARTED_SHARE = 0.6
 """Of the forgotten texts those about people who keep some field: the pair of name and field is harder than a name."""
-HARMLESS_SHARE = 0.33
+HARMLESS_SHARE = 0.38
 """Of the held texts the harmless ones."""
 KEPT_SHARE = 0.45
 """Of the other held texts those that tell what such a person keeps."""
-PHRASE_SHARE = 0.5
+PHRASE_SHARE = 0.45
 """Of the forgotten texts in other words those of the true value with the bare name."""
-INVENTED_SHARE = 0.6
+INVENTED_SHARE = 0.5
 """Of the forgotten texts in a template those with a made-up value: what goes is the person's field, not a string."""
-VALUE_SHARE = 0.08
+VALUE_SHARE = 0.06
 """Of the forgotten texts those of the value alone, the second key to the association."""
 BARE_VALUE_SHARE = 0.1
 """Of the held texts about strangers those of a made-up value alone."""
