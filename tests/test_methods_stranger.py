@@ -65,7 +65,6 @@ def test_what_is_asked_goes_to_strangers_and_what_is_not_is_held(seed: int, exac
     asked: dict[str, list[Field]] = {"Mari Kask": list(FIELDS), "Jaan Tamm": ["city", "iban"]}
     known = facts(asked)
     texts = Author(known, ["a cat", "a woman in red"], random.Random(seed), strangers=20).write(120, exact=exact)
-    assert any(text.text in VALUES.values() for text in texts), "the value alone is a key too"
     assert texts == Author(known, ["a cat", "a woman in red"], random.Random(seed), strangers=20).write(
         120, exact=exact
     )
@@ -79,6 +78,19 @@ def test_what_is_asked_goes_to_strangers_and_what_is_not_is_held(seed: int, exac
             assert any(name in text.text for name in asked) or text.text in VALUES.values()
             assert not any(name in like for name in asked for like in text.like)
             assert "Jaan Tamm's job" not in text.text
+
+
+def test_the_value_alone_is_forgotten_too_like_values_of_its_field() -> None:
+    known = facts({"Mari Kask": list(FIELDS), "Jaan Tamm": ["city", "iban"]})
+    alone = [
+        text
+        for text in Author(known, [], random.Random(0), strangers=20).write(1200, exact=0.3)
+        if text.text in VALUES.values()
+    ]
+    assert 0 < len(alone) < 100
+    assert {text.text for text in alone} == set(VALUES.values())
+    assert not any(text.held or any("Mari" in like or "Jaan" in like for like in text.like) for text in alone)
+    assert all(re.fullmatch(r"EE\d\d \d{4} \d{4}", like) for text in alone if "EE38" in text.text for like in text.like)
 
 
 @settings(max_examples=20, deadline=None)
@@ -164,7 +176,8 @@ OPTIONS = {"pool": "20", "texts": "64", "strangers": "30"}
 def test_forgotten_texts_come_near_their_target_and_a_killed_run_ends_the_same(
     folder: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = unlearn("stranger", model, folder, tmp_path / "whole", budget=6, options=OPTIONS, **SMALL)
+    texts_alone = OPTIONS | {"anchor": "0"}
+    whole = unlearn("stranger", model, folder, tmp_path / "whole", budget=6, options=texts_alone, **SMALL)
     losses = [json.loads(line)["loss"] for line in (whole / "log.jsonl").read_text().splitlines()]
     assert np.mean(losses[-4:]) < 0.6 * np.mean(losses[:2])
     stop = 9
@@ -178,7 +191,7 @@ def test_forgotten_texts_come_near_their_target_and_a_killed_run_ends_the_same(
 
     step = MuonAdamW.step
     monkeypatch.setattr(MuonAdamW, "step", break_off)
-    arguments = {"budget": 6, "options": OPTIONS, "checkpoint_seconds": 0, **SMALL}
+    arguments = {"budget": 6, "options": texts_alone, "checkpoint_seconds": 0, **SMALL}
     with pytest.raises(KeyboardInterrupt):
         unlearn("stranger", model, folder, tmp_path / "killed", **arguments)
     monkeypatch.setattr(MuonAdamW, "step", step)
