@@ -212,7 +212,10 @@ def stranger(step: Step) -> Tensor:
 
     texts = list(zip(step.texts.text, step.texts.target, step.texts.held.tolist(), strict=True))
     forgotten, held = ([(u, v) for u, v, kept in texts if kept is side] for side in (False, True))
-    return mean(forgotten) + 2 * mean(held)
+    pairs = [*zip(step.generic.image, step.generic.text, strict=True)]
+    pairs += zip(step.retain.image, step.retain.text, strict=True)
+    apart = torch.stack([1 - v.detach() @ t for v, t in pairs]).mean()
+    return mean(forgotten) + 2 * mean(held) + 0.2 * apart
 
 
 FORMULAS: list[tuple[str, dict[str, str], Callable[[Step], Tensor]]] = [
