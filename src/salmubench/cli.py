@@ -17,7 +17,7 @@ from salmubench.data_cli import data_app
 from salmubench.doctor_cli import doctor
 from salmubench.errors import UserError, explain, printable
 from salmubench.explore_cli import explore
-from salmubench.flags import PresetName, Seed
+from salmubench.flags import Arch, PresetName, Seed
 from salmubench.leaderboard_cli import leaderboard_app
 from salmubench.presets import PRESETS, recipe
 from salmubench.progress import console as bars
@@ -46,7 +46,6 @@ app.command()(sweep)
 
 Data = Annotated[Path, typer.Option("--data", help="A data set folder, as `salmubench data build` writes it.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default CUDA where it is there.")]
-Arch = Annotated[str | None, typer.Option(help="The architecture of a weights file: ViT-B-16, ..., or a JSON file.")]
 
 
 def _version(wanted: bool) -> None:

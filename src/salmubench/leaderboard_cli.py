@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from salmubench.errors import printable
+from salmubench.flags import Arch
 from salmubench.progress import console as bars
 
 leaderboard_app = typer.Typer(
@@ -15,7 +16,6 @@ leaderboard_app = typer.Typer(
 )
 
 EntryFile = Annotated[Path, typer.Argument(help="An entry, as `leaderboard submit` writes it.")]
-Arch = Annotated[str | None, typer.Option(help="The architecture of a weights file: ViT-B-16, ..., or a JSON file.")]
 Key = Annotated[
     Path | None, typer.Option(help="The maintainer's secret, any file of 16 bytes or more: stamps are sealed with it.")
 ]
