@@ -13,6 +13,7 @@ import open_clip
 import pytest
 from datasets import load_dataset
 
+import commands
 from salmubench.evaluation.metric import metrics
 from salmubench.evaluation.report import Report, read_report
 from salmubench.unlearning.method import methods
@@ -21,10 +22,7 @@ SALMUBENCH = Path(sys.executable).with_name("salmubench")
 
 
 def salmubench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    return subprocess.run(
-        [SALMUBENCH, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False
-    )
+    return commands.salmubench(*arguments, COLUMNS="200", NO_COLOR="1")
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,11 @@
 """The methods' page and list are the code's: formula, source and options of each, variants under their method."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from commands import salmubench
 from salmubench.unlearning import page
 from salmubench.unlearning.method import methods
 
@@ -34,8 +32,7 @@ def test_each_method_has_its_paper_formula_and_options(name: str) -> None:
 
 
 def test_the_command_line_lists_variants_under_their_method() -> None:
-    command = [str(Path(sys.executable).with_name("salmubench")), "methods"]
-    shown = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "260"}, check=True)
+    shown = salmubench("methods", COLUMNS="260")
     found = re.findall(r"^│ (└ )?([a-z-]+) +│", shown.stdout, re.MULTILINE)
     assert [name for _, name in found] == list(methods)
     for before, (mark, name) in zip([("", ""), *found], found, strict=False):

@@ -1,8 +1,6 @@
 """Several checkpoints in one go, the cache between runs, and broken pictures, through ``evaluate`` and its verb."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from commands import salmubench
 from encoders_world import checkpoint
 from salmubench import evaluate, evaluate_all, load_benchmark
 from salmubench.dataset.splits import write_fragile
@@ -137,13 +136,6 @@ def test_a_set_that_loses_every_picture_skips_its_metric(data: Path, models: lis
     assert report.metrics["InterIdSim"].value is None
     assert "holdout_identity" in str(report.metrics["InterIdSim"].reason)
     assert report.metrics["IntraIdSim"].value is not None
-
-
-def salmubench(*arguments: object) -> subprocess.CompletedProcess[str]:
-    program = "import sys, torch; torch.set_num_threads(1); from salmubench.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
 
 
 def test_the_verb_takes_several_checkpoints(models: list[Path], broken: Path, tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 """Stages 1 to 3 within the whole build: other sources and a curation, stopped and gone on with."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import face_small  # noqa: F401  (registers the face model "drawn")
+from commands import salmubench
 from salmubench.atomic import read_json
 from salmubench.dataset.card import write_cards
 from salmubench.dataset.check import check
@@ -108,8 +107,7 @@ def test_a_dry_run_tries_the_sources_that_are_asked_for(photographs: Sources, mi
 def test_the_command_line_curates_a_drawn_world_to_the_counts_that_the_preset_asks_for(tmp_path: Path) -> None:
     out = tmp_path / "data"
     flags = ["--curation", "--set", "curation.surplus=1.2", "--set", "curation.people_surplus=1", "--workers", "1"]
-    command = [sys.executable, "-m", "salmubench", "data", "build", "--preset", "tiny", "--out", str(out), *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = salmubench("data", "build", "--preset", "tiny", "--out", out, *flags)
     assert done.returncode == 0, done.stderr
     counts = read_json(out / "manifest.json")["facts"]
     assert counts["counts"]["sensitive"] == 8 * 12

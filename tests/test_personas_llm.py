@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from commands import salmubench
 from salmubench.atomic import read_json
 from salmubench.dataset.check import check
 from salmubench.dataset.schema import CAPTIONS_FILE, STYLES, Field
@@ -235,8 +235,7 @@ def test_a_stopped_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
 
 def built(out: Path, url: str) -> subprocess.CompletedProcess[str]:
     flags = ["--preset", "tiny", "--out", str(out), "--caption-endpoint", url, "--caption-model", "good"]
-    command = [sys.executable, "-m", "salmubench", "data", "build", *flags, "--set", "captions.max_tokens=77"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return salmubench("data", "build", *flags, "--set", "captions.max_tokens=77")
 
 
 def test_the_command_line_builds_a_set_with_a_models_captions_and_goes_on_after_a_fault(tmp_path: Path) -> None:

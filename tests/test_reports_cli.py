@@ -2,12 +2,11 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from commands import salmubench
 from reports_world import HOSTILE, METHODS, make_data, make_reports
 from salmubench.atomic import read_json, write_json
 from salmubench.cli import app
@@ -35,9 +34,8 @@ def test_show_ends_with_the_verdict_in_words_within_80_columns(
 
 
 def test_piped_output_is_plain(reports: list[Path]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "salmubench", "show", reports[2]], capture_output=True, text=True, check=True
-    )
+    done = salmubench("show", reports[2])
+    assert done.returncode == 0, done.stderr
     assert "over-generalised" in done.stdout
     assert "\x1b" not in done.stdout
 

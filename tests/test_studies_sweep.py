@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+from commands import salmubench
 from salmubench.encoders.checkpoint import load_encoder, save_checkpoint
 from salmubench.errors import UserError
 from salmubench.evaluation.report import read_report
@@ -50,11 +51,11 @@ def written(folder: Path, content: Any) -> Path:
 
 def command(study: Path, out: Path, world: Path, model: Path, *more: str) -> list[str]:
     shared = ["--out", str(out), "--data", str(world), "--model", str(model), "--threads", "1"]
-    return [sys.executable, "-m", "salmubench", "sweep", str(study), *shared, *more]
+    return ["sweep", str(study), *shared, *more]
 
 
-def asked(*words: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=600)
+def started(words: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "salmubench", *words], stderr=subprocess.DEVNULL)
 
 
 def numbers(out: Path) -> pd.DataFrame:
@@ -66,7 +67,7 @@ def numbers(out: Path) -> pd.DataFrame:
 def finished_sweep(world: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study run by the command line, two at once."""
     out = tmp_path_factory.mktemp("finished")
-    ended = asked(*command(written(out, STUDY), out / "sweep", world, model, "--workers", "2"))
+    ended = salmubench(*command(written(out, STUDY), out / "sweep", world, model, "--workers", "2"))
     assert ended.returncode == 0, ended.stderr
     assert "The results:" in ended.stdout
     return out / "sweep"
@@ -165,11 +166,11 @@ def test_a_finished_run_is_left_alone_and_dry_run_says_so(
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
     study = written(tmp_path, STUDY)
-    again = asked(*command(study, finished, world, model, "--json"))
+    again = salmubench(*command(study, finished, world, model, "--json"))
     assert again.returncode == 0, again.stderr
     assert {row["run"] for row in json.loads(again.stdout)["runs"]} == {path.parent.name for path in before}
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")} == before
-    listed = asked(*command(study, finished, world, model, "--dry-run"))
+    listed = salmubench(*command(study, finished, world, model, "--dry-run"))
     assert "4 runs, 4 finished" in listed.stdout
 
 
@@ -178,7 +179,7 @@ def test_a_killed_driver_goes_on_and_ends_with_the_same_numbers(
 ) -> None:
     out = tmp_path / "sweep"
     words = command(written(tmp_path, STUDY), out, world, model)
-    driver = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    driver = started(words)
     deadline = time.monotonic() + 120
     while not list(out.glob("runs/*/report.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -187,7 +188,7 @@ def test_a_killed_driver_goes_on_and_ends_with_the_same_numbers(
     first = next(out.glob("runs/*/report.json"))
     written_at = first.stat().st_mtime_ns
     assert not (out / "results.parquet").exists()
-    assert asked(*words).returncode == 0
+    assert salmubench(*words).returncode == 0
     assert first.stat().st_mtime_ns == written_at
     pd.testing.assert_frame_equal(numbers(out), numbers(finished))
 
@@ -195,7 +196,7 @@ def test_a_killed_driver_goes_on_and_ends_with_the_same_numbers(
 def test_a_failed_run_is_told_and_tried_again(world: Path, model: Path, tmp_path: Path) -> None:
     content = {**STUDY, "seeds": [1], "methods": [{"method": "delete", "weight_decay": [1e-3, 1e30]}]}
     words = command(written(tmp_path, content), tmp_path / "sweep", world, model)
-    ended = asked(*words)
+    ended = salmubench(*words)
     assert ended.returncode == 1
     assert "the loss became nan" in ended.stderr
     frame = pd.read_parquet(tmp_path / "sweep" / "results.parquet")
@@ -203,7 +204,7 @@ def test_a_failed_run_is_told_and_tried_again(world: Path, model: Path, tmp_path
     assert frame[frame.weight_decay < 1].error.isna().all()
     failure = next(tmp_path.glob("sweep/runs/*.failure.json"))
     failure.write_text(json.dumps({"why": "an older reason", "run": {}}))
-    assert "the loss became nan" in asked(*words).stderr  # it was run again, and says what is so now
+    assert "the loss became nan" in salmubench(*words).stderr  # it was run again, and says what is so now
 
 
 @pytest.mark.parametrize("name", ["report.json", "criterion.json", "record.json"])
@@ -231,13 +232,12 @@ def test_a_sweep_says_before_any_run_that_it_cannot_write(world: Path, model: Pa
 def test_a_lost_process_costs_its_run_alone(world: Path, model: Path, tmp_path: Path, finished: Path) -> None:
     psutil = pytest.importorskip("psutil")
     out = tmp_path / "sweep"
-    driver = subprocess.Popen(command(written(tmp_path, STUDY), out, world, model), stderr=subprocess.DEVNULL)
+    driver = started(command(written(tmp_path, STUDY), out, world, model))
     deadline = time.monotonic() + 120
     while not list(out.glob("runs/*/log.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    workers = [p for p in psutil.Process(driver.pid).children() if "spawn_main" in " ".join(p.cmdline())]
-    assert workers
-    os.kill(workers[0].pid, signal.SIGKILL)
+    (server,) = [p for p in psutil.Process(driver.pid).children() if "forkserver" in " ".join(p.cmdline())]
+    server.children()[0].kill()
     assert driver.wait(timeout=600) == 0  # the run was tried once more
     pd.testing.assert_frame_equal(numbers(out), numbers(finished))
 
@@ -301,12 +301,14 @@ def test_one_run_of_a_study_by_its_number(world: Path, model: Path, tmp_path: Pa
     out = tmp_path / "sweep"
     study = written(tmp_path, STUDY)
     script = tmp_path / "array.sh"
-    assert asked(*command(study, out, world, model, "--slurm", str(script))).returncode == 0
+    assert salmubench(*command(study, out, world, model, "--slurm", str(script))).returncode == 0
     assert "--array=0-3" in script.read_text()
-    assert asked(*command(study, out, world, model, "--only", "2")).returncode == 0
+    assert salmubench(*command(study, out, world, model, "--only", "2")).returncode == 0
     runs = {path.parent.name for path in out.glob("runs/*/report.json")}
     assert len(runs) == 1
     assert next(iter(runs)).startswith("finetuning")
     assert not (out / "results.parquet").exists()
-    assert "--only 4" in asked(*command(study, out, world, model, "--only", "4")).stderr
-    assert "whole GPUs" in asked(*command(study, out, world, model, "--slurm", str(script), "--gpus", "0.5")).stderr
+    assert "--only 4" in salmubench(*command(study, out, world, model, "--only", "4")).stderr
+    assert (
+        "whole GPUs" in salmubench(*command(study, out, world, model, "--slurm", str(script), "--gpus", "0.5")).stderr
+    )

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import open_clip
 import pytest
 import torch
 
+from commands import salmubench
 from salmubench.encoders.checkpoint import load_encoder, save_checkpoint
 from salmubench.errors import UserError
 from salmubench.unlearning.run import unlearn
@@ -157,13 +156,13 @@ def test_blocks_of_real_architectures(name: str, counts: tuple[int, int]) -> Non
 
 
 def test_the_command_line_takes_a_scope(folder: Path, model: Path, tmp_path: Path) -> None:
-    command = [Path(sys.executable).with_name("salmubench"), "unlearn", "delete", "--model", model, "--data", folder]
+    command = ["unlearn", "delete", "--model", model, "--data", folder]
     command += ["--out", tmp_path / "out", "--batch-size", "6", "--device", "cpu", "--scope"]
     scope, code, words = {
         "resnet": ("vision", 0, "The unlearned model"),
         "vit": ("left", 2, "Error: --scope left: there is no such scope"),
     }[model.name]
-    done = subprocess.run([*map(str, command), scope], capture_output=True, text=True, check=False)
+    done = salmubench(*command, scope)
     assert (done.returncode, done.stderr.count("Traceback")) == (code, 0), done.stderr
     assert words in done.stdout + done.stderr
     assert code or all(vision(changed) for changed in moved(model, tmp_path / "out"))

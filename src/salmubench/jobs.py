@@ -26,6 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress as RichProgress
 from rich.progress import TaskID
+from threadpoolctl import threadpool_limits
 
 from salmubench.errors import RunError, UserError, explain
 from salmubench.progress import Advance, Progress, console_bars, silent
@@ -49,12 +50,30 @@ class Job:
 _messages: Queue[Message] | None = None
 
 
-def _start_worker(messages: Queue[Message], threads: int) -> None:
+def _fresh_processes() -> Any:
+    """How processes are made: forked, where it is safe, from one that has imported what jobs need and nothing else.
+
+    Most of a short job's time would else be Python's imports. A fork of this process would inherit locked thread pools.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["salmubench.unlearning.run", "salmubench.evaluation.protocol"])
+    return context
+
+
+def _begin(environment: dict[str, str], threads: int) -> None:
+    """In a new process: gives it the environment that its maker has now, and its share of the cores."""
+    end_with_parent()
+    os.environ.clear()
+    os.environ.update(environment, OMP_NUM_THREADS=str(threads))  # for libraries that are loaded later
+    threadpool_limits(threads)  # for those that are loaded
+
+
+def _start_worker(messages: Queue[Message], environment: dict[str, str], threads: int) -> None:
     global _messages
     _messages = messages
-    end_with_parent()
-    # Before torch is imported: the pools of OpenMP and MKL are sized when they are first used.
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    _begin(environment, threads)
 
 
 def end_with_parent() -> None:
@@ -104,11 +123,12 @@ class Pool:
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or min(2, cores())
         self.threads = max(1, cores() // self.workers)
-        context = multiprocessing.get_context("spawn")  # a forked process would inherit torch's locked thread pools
+        context = _fresh_processes()
         self._manager = SyncManager(ctx=context)
         self._manager.start(end_with_parent)
         self._messages: Queue[Message] = self._manager.Queue()
-        self._pool = ProcessPoolExecutor(self.workers, context, _start_worker, (self._messages, self.threads))
+        arguments = (self._messages, dict(os.environ), self.threads)
+        self._pool = ProcessPoolExecutor(self.workers, context, _start_worker, arguments)
 
     def __enter__(self) -> Pool:
         return self
@@ -188,11 +208,10 @@ def _attempt(job: Job, progress: Progress) -> Any:
         return Failed(words)
 
 
-def _in_child(pipe: Connection, threads: int) -> None:
+def _in_child(pipe: Connection, environment: dict[str, str], threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches the parent too, which ends this process
-    end_with_parent()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    job = pipe.recv()  # only now is torch imported: its pools are sized when they are first used
+    _begin(environment, threads)
+    job = pipe.recv()
     pipe.send(("value", _attempt(job, _forwarded(job, lambda message: pipe.send(("bar", message))))))
 
 
@@ -207,11 +226,11 @@ def apart(title: str, jobs: Sequence[Job], *, workers: int, threads: int) -> Out
         workers: processes at once.
         threads: CPU threads of each.
     """
-    context, running, stopped = multiprocessing.get_context("spawn"), set[Any](), threading.Event()
+    context, running, stopped = _fresh_processes(), set[Any](), threading.Event()
 
     def run(job: Job) -> Any:
         here, there = context.Pipe()
-        process = context.Process(target=_in_child, args=(there, threads), daemon=True)
+        process = context.Process(target=_in_child, args=(there, dict(os.environ), threads), daemon=True)
         process.start()
         running.add(process)
         if stopped.is_set():
