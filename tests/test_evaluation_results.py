@@ -240,6 +240,7 @@ def test_a_report_with_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
         ('{"accuracy": 1}', r"not a SALMUBench report \(name: it is missing\); evaluate"),
         ("[]", "holds no JSON object, as a report is one; give a file of"),
         ('"report"', "holds no JSON object, as a report is one; give a file of"),
+        ('{"schema": 1, "probes": {}}', "what `salmubench attack` wrote; give a report"),
     ],
 )
 def test_a_file_that_is_neither_is_refused(tmp_path: Path, content: str, words: str) -> None:

@@ -311,6 +311,6 @@ def test_one_run_of_a_study_by_its_number(world: Path, model: Path, tmp_path: Pa
     assert next(iter(runs)).startswith("finetuning")
     assert not (out / "results.parquet").exists()
     assert "--only 4" in salmubench(*command(study, out, world, model, "--only", "4")).stderr
-    assert (
-        "whole GPUs" in salmubench(*command(study, out, world, model, "--slurm", str(script), "--gpus", "0.5")).stderr
-    )
+    array = command(study, out, world, model, "--slurm", str(script))
+    assert "whole GPUs" in salmubench(*array, "--gpus", "0.5").stderr
+    assert "--only with --slurm" in salmubench(*array, "--only", "1").stderr

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.managers import SyncManager
+from multiprocessing.process import BaseProcess
 from queue import Queue
 from typing import Any
 
@@ -29,7 +30,7 @@ from rich.progress import TaskID
 from threadpoolctl import threadpool_limits
 
 from salmubench.errors import RunError, UserError, explain
-from salmubench.progress import Advance, Progress, console_bars, silent
+from salmubench.progress import Advance, Progress, console_bars
 
 Message = tuple[str, str, int]
 """(event, bar, number): ("open", description, total), ("move", description, count) or ("close", description, 0)."""
@@ -58,7 +59,7 @@ def _fresh_processes() -> Any:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["salmubench.unlearning.run", "salmubench.evaluation.protocol"])
+    context.set_forkserver_preload(["__main__", "salmubench.unlearning.run", "salmubench.evaluation.protocol"])
     return context
 
 
@@ -215,6 +216,27 @@ def _in_child(pipe: Connection, environment: dict[str, str], threads: int) -> No
     pipe.send(("value", _attempt(job, _forwarded(job, lambda message: pipe.send(("bar", message))))))
 
 
+def _in_own_process(
+    job: Job, threads: int, begun: Callable[[BaseProcess], object], show: Callable[[Message], object]
+) -> Any:
+    """The job's value, or a ``Failed``; ``begun`` gets its process, ``show`` what its bars say."""
+    context = _fresh_processes()
+    here, there = context.Pipe()
+    process = context.Process(target=_in_child, args=(there, dict(os.environ), threads), daemon=True)
+    process.start()
+    begun(process)
+    there.close()  # so that the end of the process is the end of the pipe
+    try:
+        here.send(job)
+        while (message := here.recv())[0] == "bar":
+            show(message[1])
+        return message[1]
+    except (EOFError, OSError):
+        return Failed(KILLED, lost=True)
+    finally:
+        process.join()
+
+
 def apart(title: str, jobs: Sequence[Job], *, workers: int, threads: int) -> Outcomes:
     """Runs each job in a new process; ``workers`` of them at once.
 
@@ -226,29 +248,23 @@ def apart(title: str, jobs: Sequence[Job], *, workers: int, threads: int) -> Out
         workers: processes at once.
         threads: CPU threads of each.
     """
-    context, running, stopped = _fresh_processes(), set[Any](), threading.Event()
+    running, stopped = set[BaseProcess](), threading.Event()
 
     def run(job: Job) -> Any:
-        here, there = context.Pipe()
-        process = context.Process(target=_in_child, args=(there, dict(os.environ), threads), daemon=True)
-        process.start()
-        running.add(process)
-        if stopped.is_set():
-            process.terminate()
-        there.close()  # so that the end of the process is the end of the pipe
-        tasks: dict[str, TaskID] = {}
+        tasks, mine = dict[str, TaskID](), set[BaseProcess]()
+
+        def begun(process: BaseProcess) -> None:
+            mine.add(process)
+            running.add(process)
+            if stopped.is_set():
+                process.terminate()
+
         try:
-            here.send(job)
-            while (message := here.recv())[0] == "bar":
-                _show(bars, tasks, message[1])
-            return message[1]
-        except (EOFError, OSError):
-            return Failed(KILLED, lost=True)
+            return _in_own_process(job, threads, begun, lambda message: _show(bars, tasks, message))
         finally:
+            running.difference_update(mine)
             for task in tasks.values():
                 bars.remove_task(task)
-            process.join()
-            running.discard(process)
 
     with console_bars(Console(file=sys.stderr)) as bars, ThreadPoolExecutor(workers) as pool:
         whole = bars.add_task(title, total=len(jobs))
@@ -303,8 +319,8 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
-def _on_worker(job: Job) -> Any:
-    return _attempt(job, silent)
+def _on_worker(job: Job, threads: int) -> Any:
+    return _in_own_process(job, threads, lambda process: None, lambda message: None)
 
 
 def on_ray(title: str, jobs: Sequence[Job], *, address: str, threads: int, gpus: float) -> Outcomes:
@@ -329,13 +345,14 @@ def on_ray(title: str, jobs: Sequence[Job], *, address: str, threads: int, gpus:
             if wanted > there.get(kind, 0):
                 raise UserError(f"{flag} {wanted:g}: the Ray cluster has {there.get(kind, 0):g} {kind}s; ask for fewer")
         at_once = int(min(there["CPU"] / threads, there["GPU"] / gpus if gpus else len(jobs) + 1))
-        work = ray.remote(max_retries=0, max_calls=1, num_cpus=threads, num_gpus=gpus)(_on_worker)
+        # A worker stays, and with it the process from which those of its jobs are forked.
+        work = ray.remote(max_retries=0, max_calls=0, num_cpus=threads, num_gpus=gpus)(_on_worker)
         whole = bars.add_task(title, total=len(jobs))
         waiting, flying = list(enumerate(jobs))[::-1], dict[Any, int]()
         while waiting or flying:
             while waiting and len(flying) < 2 * at_once:  # some in line, so that no worker idles; never all
                 place, job = waiting.pop()
-                flying[work.remote(job)] = place
+                flying[work.remote(job, threads)] = place
             for reference in ray.wait(list(flying))[0]:
                 place = flying.pop(reference)
                 bars.advance(whole)

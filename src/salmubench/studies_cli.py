@@ -58,6 +58,10 @@ def sweep(
         _list(studies.plan(asked, out), workers, as_json)
         return
     if slurm is not None:
+        if unused := [flag for flag, given in (("--only", only), ("--ray", ray), ("--save-best", save_best)) if given]:
+            raise UserError(
+                f"{unused[0]} with --slurm: that writes a script for the whole study and runs nothing; give one of them"
+            )
         if gpus != int(gpus):
             raise UserError(f"--gpus {gpus:g}: Slurm gives whole GPUs; only a run on Ray may take a fraction of one")
         given = {"out": out, "data": data, "model": model, "clean": clean, "compromised": compromised}

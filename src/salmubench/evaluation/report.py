@@ -166,6 +166,8 @@ def parse_report(content: Any, path: Path) -> Report:
         raise UserError(f"{path}: the official evaluator's file; give a report, which `salmubench evaluate` writes")
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no JSON object, as a report is one; give a file of `salmubench evaluate`")
+    if "probes" in content:
+        raise UserError(f"{path}: what `salmubench attack` wrote; give a report, which `salmubench evaluate` writes")
     try:
         report = Report.model_validate(content)
     except ValidationError as error:
