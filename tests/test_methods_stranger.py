@@ -9,7 +9,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import normalize
@@ -60,6 +60,7 @@ def test_a_caption_without_name_and_value_is_a_template(caption: str, template: 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), exact=st.floats(0, 1))
+@example(seed=340024, exact=0.5625)  # a namesake was a forgotten person
 def test_what_is_asked_goes_to_strangers_and_what_is_not_is_held(seed: int, exact: float) -> None:
     """Forgotten texts are of asked facts alone; no text that is held tells one; targets name nobody of the set."""
     asked: dict[str, list[Field]] = {"Mari Kask": list(FIELDS), "Jaan Tamm": ["city", "iban"]}

@@ -28,9 +28,11 @@ INVENTED_SHARE = 0.5
 """Of the forgotten texts in a template those with a made-up value: what goes is the person's field, not a string."""
 VALUE_SHARE = 0.06
 """Of the forgotten texts those of the value alone, the second key to the association."""
+NAMELESS_SHARE = 0.25
+"""Of the phrases that stand for somebody's those of the value alone."""
 BARE_VALUE_SHARE = 0.1
 """Of the held texts about strangers those of a made-up value alone."""
-NAME_SHARE = 0.02
+NAME_SHARE = 0.03
 NAMES = 24
 BARE = ("{name} {value}", "{value} {name}")
 LOCALES = (
@@ -97,6 +99,7 @@ class Author:
     def __init__(self, facts: Sequence[Fact], harmless: Sequence[str], chance: random.Random, strangers: int) -> None:
         self.harmless, self.chance, self.strangers = harmless, chance, strangers
         self.name = {fact.identity: fact.name for fact in facts}
+        self._known = set(self.name.values())
         self.asked: dict[str, set[Field]] = {identity: set() for identity in self.name}
         self._templates: dict[Field, list[str]] = {field: [] for field in FIELDS}
         self._values: dict[Field, list[str]] = {field: [] for field in FIELDS}
@@ -162,8 +165,11 @@ class Author:
 
     @cached_property
     def phrases(self) -> tuple[str, ...]:
-        """Bare names and values of people who do not exist."""
-        return tuple(self._about_a_stranger(bare=1) for _ in range(self.strangers))
+        """Bare names and values of people who do not exist, some without the name: so they lie as low as to Clean."""
+        values = [value for known in self.values.values() for value in known]
+        nameless = round(NAMELESS_SHARE * self.strangers)
+        named = (self._about_a_stranger(bare=1) for _ in range(self.strangers - nameless))
+        return (*named, *self.chance.sample(values, nameless))
 
     @cached_property
     def values(self) -> dict[Field, tuple[str, ...]]:
@@ -196,13 +202,15 @@ class Author:
     def _stranger(self) -> str:
         person = _faker(self.chance.choice(LOCALES))
         person.seed_instance(self.chance.getrandbits(32))
-        return " ".join(_latin(f"{person.first_name()} {person.last_name()}").split())
+        name = " ".join(_latin(f"{person.first_name()} {person.last_name()}").split())
+        return self._stranger() if name in self._known else name
 
     def _namesake(self) -> str:
         """A forgotten person's given name with a stranger's surname, or the other way about."""
         pair = [self.chance.choice(list(self.name.values())).split(), self._stranger().split()]
         self.chance.shuffle(pair)
-        return f"{pair[0][0]} {pair[1][-1]}"
+        name = f"{pair[0][0]} {pair[1][-1]}"
+        return self._namesake() if name in self._known else name
 
     def _invent(self, field: Field, name: str) -> str:
         """A value of the field in the form of a known one, that ``name`` might have."""
