@@ -32,7 +32,7 @@ NAMELESS_SHARE = 0.25
 """Of the phrases that stand for somebody's those of the value alone."""
 BARE_VALUE_SHARE = 0.1
 """Of the held texts about strangers those of a made-up value alone."""
-NAME_SHARE = 0.03
+NAME_SHARE = 0.02
 NAMES = 24
 BARE = ("{name} {value}", "{value} {name}")
 LOCALES = (
