@@ -1,13 +1,17 @@
-"""The command line in a process of its own, forked from one that has imported it: a start's seconds are paid once."""
+"""Commands and scripts in processes of their own, forked from one that has imported all: a start is paid for once."""
 
 import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
+import textwrap
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from salmubench.__main__ import main
+PRELOADED = ["salmubench.cli", "salmubench.unlearning.run", "salmubench.evaluation.protocol", "pytest"]
+COMMAND_LINE = "from salmubench.__main__ import main; main()"
 
 
 def salmubench(*words: object, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -16,24 +20,41 @@ def salmubench(*words: object, timeout: float = 600, **environment: str) -> subp
     Raises:
         subprocess.TimeoutExpired: it had to be ended after ``timeout`` seconds.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["salmubench.cli", "salmubench.unlearning.run", "salmubench.evaluation.protocol"])
-    arguments = [str(word) for word in words]
+    return python(COMMAND_LINE, *words, timeout=timeout, **environment)
+
+
+def python(
+    script: str, *arguments: object, timeout: float = 600, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs ``python -c SCRIPT ARGUMENTS`` in the same way; modules beside the tests are found."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / name for name in ("out", "err")]
-        process = context.Process(target=_run, args=(arguments, paths, {**os.environ, **environment}))
-        process.start()
+        outputs = [Path(folder) / name for name in ("out", "err")]
+        process = started(script, *arguments, outputs=outputs, **environment)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
-            raise subprocess.TimeoutExpired(arguments, timeout)
-        return subprocess.CompletedProcess(arguments, process.exitcode, *(path.read_text() for path in paths))
+            raise subprocess.TimeoutExpired(script, timeout)
+        return subprocess.CompletedProcess(script, process.exitcode, *(path.read_text() for path in outputs))
 
 
-def _run(arguments: list[str], paths: list[Path], environment: dict[str, str]) -> None:
-    for number, path in enumerate([os.devnull, *paths]):
+def started(
+    script: str, *arguments: object, outputs: Sequence[Path] = (Path(os.devnull),) * 2, **environment: str
+) -> BaseProcess:
+    """Starts it and does not wait; what it says on stdout and stderr goes to ``outputs``."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    words = ["-c", *map(str, arguments)]
+    process = context.Process(
+        target=_run, args=(textwrap.dedent(script), words, outputs, {**os.environ, **environment})
+    )
+    process.start()
+    return process
+
+
+def _run(script: str, words: list[str], outputs: Sequence[Path], environment: dict[str, str]) -> None:
+    for number, path in enumerate([os.devnull, *outputs]):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["salmubench", *arguments]
-    main()
+    sys.argv = words
+    exec(compile(script, "-c", "exec"), {"__name__": "__main__"})

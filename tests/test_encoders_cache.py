@@ -4,8 +4,7 @@ import math
 import os
 import resource
 import signal
-import subprocess
-import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 
+from commands import started
 from encoders_world import checkpoint, open_pictures, png, write_pictures
 from salmubench.encoders import cache as module
 from salmubench.encoders.cache import EmbeddingCache, cache_folder
@@ -29,14 +29,14 @@ import os, signal, sys
 import numpy as np
 import torch
 torch.set_num_threads(1)
-sys.path.insert(0, sys.argv[1])
+from commands import started
 from encoders_world import open_pictures
 from salmubench.encoders import cache
 from salmubench.encoders.checkpoint import load_encoder
 from salmubench.encoders.embeddings import embed
 from salmubench.encoders.encoder import Encoder
 
-folder, model, data, out, passes = sys.argv[2:]
+folder, model, data, out, passes = sys.argv[1:]
 cache.SEGMENT_INPUTS = 8
 forward, done = Encoder.forward, []
 
@@ -54,10 +54,8 @@ np.savez(out, picture=found.picture, text=found.text)
 """
 
 
-def start(folder: Path, model: Path, data: Path, out: Path, passes: int = 10**6) -> subprocess.Popen[bytes]:
-    here = str(Path(__file__).parent)
-    arguments = [here, str(folder), str(model), str(data), str(out), str(passes)]
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], stderr=subprocess.PIPE)
+def start(folder: Path, model: Path, data: Path, out: Path, passes: int = 10**6) -> BaseProcess:
+    return started(PROGRAM, folder, model, data, out, passes, outputs=[Path(os.devnull), out.with_suffix(".err")])
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +131,8 @@ def test_other_weights_preprocessing_precision_or_batches_never_hit(
 
 def test_a_killed_run_goes_on_where_it_was(encoder: Encoder, model: Path, data: Path, tmp_path: Path) -> None:
     killed = start(tmp_path / "cache", model, data, tmp_path / "out.npz", passes=7)
-    killed.communicate(timeout=120)
-    assert killed.returncode == -signal.SIGKILL
+    killed.join(timeout=120)
+    assert killed.exitcode == -signal.SIGKILL
     found = embedded(encoder, data, tmp_path / "cache")
     assert hits(found) == (24, 0), "seven passes of four, written eight at a time"
     assert_same(found, embedded(encoder, data, None))
@@ -144,8 +142,8 @@ def test_processes_share_a_cache(encoder: Encoder, model: Path, data: Path, tmp_
     running = [start(tmp_path / "cache", model, data, tmp_path / f"{number}.npz") for number in range(3)]
     plain = embedded(encoder, data, None)
     for number, process in enumerate(running):
-        _, words = process.communicate(timeout=120)
-        assert (process.returncode, words) == (0, b"")
+        process.join(timeout=120)
+        assert (process.exitcode, (tmp_path / f"{number}.err").read_text()) == (0, "")
         with np.load(tmp_path / f"{number}.npz") as found:
             assert_array_equal(found["picture"], plain.picture)
             assert_array_equal(found["text"], plain.text)

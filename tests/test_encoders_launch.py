@@ -18,6 +18,7 @@ from open_clip_train.data import SharedEpoch
 from safetensors.torch import load_file
 from torch import nn
 
+from commands import salmubench
 from salmubench.atomic import read_json
 from salmubench.dataset.pictures import index_tar
 from salmubench.dataset.retain import CaptionedPicture, read_shards, write_shards
@@ -36,8 +37,7 @@ ALONE = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def _salmubench(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "salmubench", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ALONE, **environment})
+    return salmubench(*words, **ALONE, **environment)
 
 
 @pytest.fixture(scope="module")

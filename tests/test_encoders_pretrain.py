@@ -2,11 +2,7 @@
 
 import dataclasses
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -20,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip_train.data import SharedEpoch
 
+from commands import python, started
 from conftest import MICRO
 from salmubench.atomic import read_json, sha256_file, write_json
 from salmubench.dataset.manifest import read_manifest, write_manifest
@@ -209,7 +206,6 @@ def test_another_architecture_than_the_presets(world: Path, micro: Preset, tmp_p
 SCRIPT = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
 from conftest import MICRO
 from dataclasses import replace
 from salmubench.encoders.pretrain import train
@@ -219,18 +215,18 @@ train("compromised", {world!r}, sys.argv[1], preset=longer, threads=1)
 
 
 def test_a_killed_training_ends_with_the_same_weights(world: Path, tmp_path: Path) -> None:
-    script = SCRIPT.format(tests=str(Path(__file__).parent), world=str(world))
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "whole")], check=True)
-    killed = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "killed")])
+    script = SCRIPT.format(world=str(world))
+    assert python(script, tmp_path / "whole").returncode == 0
+    killed = started(script, tmp_path / "killed")
     checkpoint = tmp_path / ".killed-training" / "run" / "checkpoints" / "epoch_latest.pt"
     deadline = time.monotonic() + 60
     while not checkpoint.is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killed.kill()
+    killed.join()
     assert checkpoint.is_file()
     assert not (tmp_path / "killed").exists()
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "killed")], check=True)
+    assert python(script, tmp_path / "killed").returncode == 0
     assert sha256_file(tmp_path / "killed" / WEIGHTS_FILE) == sha256_file(tmp_path / "whole" / WEIGHTS_FILE)
 
 

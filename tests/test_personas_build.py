@@ -1,9 +1,5 @@
 """The whole build: what the folder holds, and that neither workers nor a kill change a byte of it."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from commands import started
 from salmubench.atomic import read_json
 from salmubench.dataset.retain import read_shards
 from salmubench.dataset.schema import FIELDS, SENSITIVE_SPLITS
@@ -172,16 +169,15 @@ def test_a_killed_process_leaves_what_the_next_run_completes(world: Path, micro:
         "from conftest import MICRO; from pathlib import Path; from salmubench.personas.build import build; "
         f"build(MICRO, Path({str(out)!r}), seed=42, workers=1)"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    process = started(code)
     try:
         deadline = time.monotonic() + 300
-        while not list(out.glob("salmubench/data/*.parquet")) and process.poll() is None:
+        while not list(out.glob("salmubench/data/*.parquet")) and process.is_alive():
             assert time.monotonic() < deadline
             time.sleep(0.005)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
     assert (out / "build.json").is_file()
     (out / "salmubench" / "data" / "stale.tmp-1-abcd").mkdir(parents=True, exist_ok=True)
     build(micro, out, seed=42, workers=1)

@@ -1,13 +1,11 @@
 """SIGKILL at several moments, then the same build: the same bytes, and no whole file is written twice."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from commands import python, started
 
 SCRIPT = """
 import sys
@@ -20,9 +18,8 @@ build(MICRO, Path(sys.argv[1]), workers=1)
 """
 
 
-def start(out: Path) -> "subprocess.Popen[bytes]":
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(out)], env=environment)
+def build(out: Path) -> None:
+    assert python(SCRIPT, out).returncode == 0
 
 
 def whole_files(out: Path) -> dict[str, tuple[int, int]]:
@@ -37,7 +34,7 @@ def content(out: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("undisturbed") / "data"
-    assert start(out).wait(timeout=300) == 0
+    build(out)
     return content(out)
 
 
@@ -46,17 +43,17 @@ def test_kills_at_many_moments_cost_the_file_in_hand_alone(undisturbed: dict[str
     seen: dict[str, tuple[int, int]] = {}
     moments = (1, 4, 9, 15, 21, 25)
     for files in moments:
-        process = start(out)
+        process = started(SCRIPT, out)
         deadline = time.monotonic() + 120
-        while process.poll() is None and len(whole_files(out)) < files:
+        while process.is_alive() and len(whole_files(out)) < files:
             assert time.monotonic() < deadline
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         found = whole_files(out)
         assert seen.items() <= found.items()
         seen = found
     assert len(seen) >= moments[-1]
-    assert start(out).wait(timeout=300) == 0
+    build(out)
     assert seen.items() <= whole_files(out).items()
     assert content(out) == undisturbed

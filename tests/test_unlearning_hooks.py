@@ -1,11 +1,7 @@
 """Methods that are more than a loss, on a real tiny model: what they publish against a transcription of the formula."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from commands import python
 from salmubench.encoders.checkpoint import load_encoder
 from salmubench.errors import UserError
 from salmubench.progress import silent
@@ -219,9 +216,7 @@ KILLED = """
 def test_killed_anywhere_they_end_with_the_same_bytes(
     method: str, scope: str, moment: str, folder: Path, model: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), method, scope, model, folder, tmp_path / "out", moment]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    killed = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False)
+    killed = python(KILLED, method, scope, model, folder, tmp_path / "out", moment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "out" / "record.json").exists()
     resumed, whole = (

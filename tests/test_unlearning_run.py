@@ -3,9 +3,7 @@
 import json
 import math
 import signal
-import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 import torch
 
 import salmubench.unlearning.methods as methods_package
+from commands import python
 from salmubench.encoders.checkpoint import load_encoder
 from salmubench.errors import RunError, UserError
 from salmubench.progress import Advance
@@ -171,9 +170,7 @@ INTERRUPTED = """
 def test_killed_run_resumes_to_the_same_bytes(
     moment: str, saved: int, folder: Path, model: Path, tmp_path: Path
 ) -> None:
-    script = textwrap.dedent(INTERRUPTED)
-    command = [sys.executable, "-c", script, str(model), str(folder), str(tmp_path / "out"), moment]
-    killed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    killed = python(INTERRUPTED, model, folder, tmp_path / "out", moment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert torch.load(tmp_path / "out" / "state.pt", weights_only=True)["step"] == saved
     assert not (tmp_path / "out" / "record.json").exists()

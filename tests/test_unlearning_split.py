@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partialmethod
@@ -17,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from commands import python
 from salmubench.encoders.checkpoint import load_encoder
 from salmubench.errors import RunError, UserError
 from salmubench.progress import Advance, silent
@@ -178,8 +178,7 @@ def runs(folder: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) ->
         common = {"method": method, "model": str(model), "data": str(folder)}
         jobs += [(n, "", common | {"out": str(root / f"{method}-{n}"), "chunks": chunks ** (n - 1)}) for n in (1, 2)]
     jobs += [(2, killed, common | {"out": str(root / "killed"), "chunks": chunks}) for killed in ("1", "0", "")]
-    command = [sys.executable, "-c", textwrap.dedent(FORKS), json.dumps(jobs)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = python(FORKS, json.dumps(jobs))
     assert done.returncode == 0, done.stderr
     return root
 
