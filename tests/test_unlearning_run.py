@@ -50,6 +50,7 @@ def test_every_method_runs_and_records_what_it_saw(name: str, folder: Path, mode
     assert all(math.isfinite(line["loss"]) and 0 <= line["data_wait"] <= 1 for line in log)
     assert all(line["pairs_per_second"] > 0 and line["peak_memory_mb"] > 50 for line in log)
     assert (record["run"]["pairs_per_second"] is not None) == built.trains
+    assert (record["run"]["seconds"] > record["run"]["preparing_seconds"] > 0) == built.trains
     before, after = load_encoder(model, device="cpu").model, load_encoder(out, device="cpu").model
     for (key, old), new in zip(before.state_dict().items(), after.state_dict().values(), strict=True):
         statistics = key.endswith(("running_mean", "running_var", "num_batches_tracked"))

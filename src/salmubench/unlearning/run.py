@@ -274,7 +274,7 @@ def unlearn(
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=precision != "fp32"):
             trained.choose(encoder.model)
             with accelerator.autocast():
-                steps = len(plan) if built.trains else plan.first_pass
+                steps, began = len(plan) if built.trains else plan.first_pass, time.perf_counter()
                 kept = PixelCache() if cache else None
                 source = FeatureSource(
                     pairs, plan, built.needs, encoder, steps=steps, scratch=out, progress=progress, split=split,
@@ -282,18 +282,24 @@ def unlearn(
                 )  # fmt: skip
                 source.write(built, pairs, encoder, progress)
                 source.start(built, encoder.model, progress)
+                prepared = time.perf_counter() - began
             with trained.adapters(encoder.model, seed):
                 loop = Loop(built, settings, encoder.model, source, accelerator, out)
                 with _compiling(compiled):
                     loop.run(checkpoint_seconds=checkpoint_seconds, progress=progress)
         loop.method.finish(loop.bare, torch.Generator().manual_seed(derive(seed, "unlearning", "finish")))
         if accelerator.is_main_process:
-            _publish(loop, entry, encoder, {"model": str(model), "data": str(data)})
+            _publish(loop, entry, encoder, {"model": str(model), "data": str(data)}, prepared)
     return out
 
 
-def _publish(loop: Loop, entry: MethodEntry, encoder: Encoder, origin: Mapping[str, str]) -> None:
-    """Writes what a run leaves behind: the checkpoint, the rows it saw and, last, its record."""
+def _publish(
+    loop: Loop, entry: MethodEntry, encoder: Encoder, origin: Mapping[str, str], preparing_seconds: float
+) -> None:
+    """Writes what a run leaves behind: the checkpoint, the rows it saw and, last, its record.
+
+    Its ``seconds`` are those of the steps and of what came before the first: decoding, texts, looks at all gradients.
+    """
     settings, source, out = loop.settings, loop.source, loop.out
     save_checkpoint(loop.bare, encoder.config, out)
     consumed = source.consumed(loop.steps)
@@ -310,7 +316,8 @@ def _publish(loop: Loop, entry: MethodEntry, encoder: Encoder, origin: Mapping[s
     seen = sum(len(rows) for rows in source.plan.forget[: loop.steps])
     run = {
         **origin,
-        "seconds": round(loop.totals.seconds, 3),
+        "seconds": round(loop.totals.seconds + preparing_seconds, 3),
+        "preparing_seconds": round(preparing_seconds, 3),
         "pairs_per_second": round(seen / loop.totals.seconds, 1) if seen else None,
         "data_wait_seconds": round(loop.totals.waited, 3),
         "peak_memory_mb": peak_memory_mb(loop.accelerator.device),
