@@ -83,6 +83,23 @@ def test_of_a_method_s_options_a_name_tells_those_that_differ(reports: list[Repo
     assert sorted(run.name for run in arrange(found).runs) == ["vlunlearn-2x (hold 1)", "vlunlearn-2x (hold 2)"]
 
 
+def test_runs_that_a_sweep_named_by_content_are_called_by_what_is_unusual(reports: list[Report]) -> None:
+    options = [{"pool": 80, "hold": hold} for hold in (2.0, 2.0, 2.0, 8.0)] + [{"pool": 3, "hold": 2.0}]
+    rates = [1e-4, 1e-4, 1e-5, 1e-4, 1e-4]
+    found = [
+        seeded(reports[3], seed, 1.0, options=each, learning_rate=rate).model_copy(
+            update={"name": f"vlunlearn-2x-{seed:010x}"}
+        )
+        for seed, (each, rate) in enumerate(zip(options, rates, strict=True))
+    ]
+    assert [run.name for run in arrange(found[1:]).runs] == [
+        "vlunlearn-2x", "vlunlearn-2x (hold 8)", "vlunlearn-2x (learning_rate 1e-05)", "vlunlearn-2x (pool 3)",
+    ]  # fmt: skip
+    other = seeded(reports[3], 7, 1.0, options=options[0], learning_rate=1e-4, model_sha256="f" * 64)
+    alike = [found[0], other.model_copy(update={"name": "vlunlearn-2x-00000000ff"})]
+    assert {run.name for run in arrange(alike).runs} == {each.name for each in alike}
+
+
 def test_a_mean_is_told_from_a_report_of_its_name(reports: list[Report]) -> None:
     found = arrange([reports[3], seeded(reports[3], 1, 1.0), seeded(reports[3], 2, 1.0)])
     assert {run.name for run in found.runs} == {"vlunlearn-2x", "vlunlearn-2x (2 seeds)"}

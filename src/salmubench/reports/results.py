@@ -203,7 +203,7 @@ def _run(
     reports: Sequence[Report], group: tuple[int, ...], name: str, bounds: tuple[Report | None, Report | None]
 ) -> Run:
     if len(group) == 1:
-        report = reports[group[0]]
+        report = reports[group[0]].model_copy(update={"name": name})
         return Run(report, _verdict(report, *bounds), group)
     seeds = [reports[place] for place in group]
     whole = mean(seeds, name)

@@ -64,25 +64,40 @@ def by_seed(reports: Sequence[Report]) -> list[tuple[int, ...]]:
 
 
 def names(groups: Sequence[Sequence[Report]]) -> list[str]:
-    """A name for each group: its report's own, or where several seeds are one the method and its budget.
+    """A name for each group: its report's own, or the method and its budget.
 
-    What tells it from other such lines of that method and budget is added, e.g. ``delete-2x (learning_rate 0.0001)``.
+    The latter where several seeds are one, or where a sweep named the run by its content. What is unusual among such
+    lines of that method and budget is added, e.g. ``delete-2x (learning_rate 0.0001)``.
     """
     recipes = [recipe(group[0]) for group in groups]
-    own = {group[0].name for group in groups if len(group) == 1}
+    made = [len(group) > 1 or _by_content(group[0].name, known) for group, known in zip(groups, recipes, strict=True)]
+    own = {group[0].name for group, new in zip(groups, made, strict=True) if not new}
     found = []
-    for group, known in zip(groups, recipes, strict=True):
-        if len(group) == 1:
+    for group, known, new in zip(groups, recipes, made, strict=True):
+        if not new:
             found.append(group[0].name)
             continue
-        rivals = [other.rest for members, other in zip(groups, recipes, strict=True)
-                  if len(members) > 1 and (other.method, other.budget) == (known.method, known.budget)]  # fmt: skip
-        odd = [key for key in TOLD if any(other.get(key) != known.rest.get(key) for other in rivals)]
+        rivals = [other.rest for other, rival in zip(recipes, made, strict=True)
+                  if rival and (other.method, other.budget) == (known.method, known.budget)]  # fmt: skip
+        odd = [key for key in TOLD if not _usual(known.rest.get(key), [other.get(key) for other in rivals])]
         name = plain(known.method, 60) + ("" if known.budget is None else f"-{known.budget:g}x")
         told = [words for key in odd for words in _told(key, known.rest, rivals)]
         told = told or [f"{len(group)} seeds"] * (name in own)
         found.append(f"{name} ({', '.join(told)})" if told else name)
-    return found
+    return [group[0].name if len(group) == 1 and found.count(name) > 1 else name
+            for group, name in zip(groups, found, strict=True)]  # fmt: skip
+
+
+def _by_content(name: str, known: Recipe) -> bool:
+    """Whether it is a name such as ``salmubench sweep`` gives: method, budget and a hash."""
+    return known.budget is not None and bool(
+        re.fullmatch(rf"{re.escape(known.method)}-{re.escape(f'{known.budget:g}')}x-[0-9a-f]{{10}}", name)
+    )
+
+
+def _usual(value: Any, all_of: Sequence[Any]) -> bool:
+    """Whether most have it."""
+    return 2 * len([other for other in all_of if other == value]) > len(all_of)
 
 
 def _told(key: str, mine: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -90,7 +105,7 @@ def _told(key: str, mine: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]]
     value, others = mine.get(key), [rival.get(key) for rival in rivals]
     options = [other for other in others if isinstance(other, Mapping)]
     if isinstance(value, Mapping) and len(options) == len(others):
-        odd = [name for name in value if any(other.get(name) != value[name] for other in options)]
+        odd = [name for name in value if not _usual(value[name], [other.get(name) for other in options])]
         return [f"{plain(str(name), 20)} {_value(value[name])}" for name in odd]
     return [f"{key} {_value(value)}"]
 
