@@ -244,8 +244,9 @@ def test_a_compiled_run_has_the_same_losses_and_resumes_to_the_same_bytes(
     folder: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its steps are of 6 and of 5 pairs: each size has a graph of its own, whichever was met first."""
-    plain = unlearn("delete", model, folder, tmp_path / "plain", **SMALL)
-    whole = unlearn("delete", model, folder, tmp_path / "whole", compiled=True, **SMALL)
+    # Not delete: of its first gradient, equal to 1e-6, some signs are rounding, of which AdamW makes whole steps.
+    plain = unlearn("cliperase-ce", model, folder, tmp_path / "plain", **SMALL)
+    whole = unlearn("cliperase-ce", model, folder, tmp_path / "whole", compiled=True, **SMALL)
     assert losses(whole) == pytest.approx(losses(plain), rel=1e-3)
     assert json.loads((whole / "record.json").read_text())["compiled"] is True
 
@@ -262,10 +263,10 @@ def test_a_compiled_run_has_the_same_losses_and_resumes_to_the_same_bytes(
         yield advance
 
     with pytest.raises(Stopped):
-        unlearn("delete", model, folder, tmp_path / "again", compiled=True, checkpoint_seconds=0, progress=progress,
+        unlearn("cliperase-ce", model, folder, tmp_path / "again", compiled=True, checkpoint_seconds=0, progress=progress,
                 **SMALL)  # fmt: skip
     torch.compiler.reset()
-    assert products(unlearn("delete", model, folder, tmp_path / "again", compiled=True, **SMALL)) == products(whole)
+    assert products(unlearn("cliperase-ce", model, folder, tmp_path / "again", compiled=True, **SMALL)) == products(whole)
 
 
 @pytest.mark.slow
