@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partialmethod
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +245,8 @@ def test_a_compiled_run_has_the_same_losses_and_resumes_to_the_same_bytes(
 ) -> None:
     """Its steps are of 6 and of 5 pairs: each size has a graph of its own, whichever was met first."""
     # Not delete: of its first gradient, equal to 1e-6, some signs are rounding, of which AdamW makes whole steps.
-    plain = unlearn("cliperase-ce", model, folder, tmp_path / "plain", **SMALL)
-    whole = unlearn("cliperase-ce", model, folder, tmp_path / "whole", compiled=True, **SMALL)
+    run = partial(unlearn, "cliperase-ce", model, folder, **SMALL)
+    plain, whole = run(tmp_path / "plain"), run(tmp_path / "whole", compiled=True)
     assert losses(whole) == pytest.approx(losses(plain), rel=1e-3)
     assert json.loads((whole / "record.json").read_text())["compiled"] is True
 
@@ -263,10 +263,9 @@ def test_a_compiled_run_has_the_same_losses_and_resumes_to_the_same_bytes(
         yield advance
 
     with pytest.raises(Stopped):
-        unlearn("cliperase-ce", model, folder, tmp_path / "again", compiled=True, checkpoint_seconds=0, progress=progress,
-                **SMALL)  # fmt: skip
+        run(tmp_path / "again", compiled=True, checkpoint_seconds=0, progress=progress)
     torch.compiler.reset()
-    assert products(unlearn("cliperase-ce", model, folder, tmp_path / "again", compiled=True, **SMALL)) == products(whole)
+    assert products(run(tmp_path / "again", compiled=True)) == products(whole)
 
 
 @pytest.mark.slow
