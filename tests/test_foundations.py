@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from salmubench.atomic import alone, read_json, replacing, require_writable, write_json
 from salmubench.errors import RunError, UserError
 from salmubench.evaluation.report import report_schema
-from salmubench.jobs import Job, Pool
+from salmubench.jobs import Job, Pool, apart, cores
 from salmubench.presets import preset
 from salmubench.progress import Progress
 from salmubench.registry import Registry
@@ -154,6 +154,18 @@ def test_jobs_run_in_other_processes_and_keep_their_order() -> None:
         values = pool.run("squares", jobs)
     assert [value for value, _ in values] == [0, 1, 4]
     assert os.getpid() not in {process for _, process in values}
+
+
+def share(progress: Progress) -> tuple[int, int, str]:
+    return cores(), torch.get_num_threads(), os.environ["SALMUBENCH_TOLD"]
+
+
+def test_a_job_has_its_share_of_the_cores_and_the_environment_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told in ("once", "twice"):
+        monkeypatch.setenv("SALMUBENCH_TOLD", told)
+        found = dict(apart("shares", [Job("", share)] * 2, workers=2, threads=3))
+        assert found == {0: (3, 3, told), 1: (3, 3, told)}
+    assert cores() == len(os.sched_getaffinity(0))
 
 
 def die(progress: Progress) -> None:

@@ -49,6 +49,7 @@ class Job:
 
 
 _messages: Queue[Message] | None = None
+_share: int | None = None
 
 
 def _fresh_processes() -> Any:
@@ -65,6 +66,8 @@ def _fresh_processes() -> Any:
 
 def _begin(environment: dict[str, str], threads: int) -> None:
     """In a new process: gives it the environment that its maker has now, and its share of the cores."""
+    global _share
+    _share = threads
     end_with_parent()
     os.environ.clear()
     os.environ.update(environment, OMP_NUM_THREADS=str(threads))  # for libraries that are loaded later
@@ -110,7 +113,9 @@ def _forwarded(job: Job, send: Callable[[Message], None]) -> Progress:
 
 
 def cores() -> int:
-    """CPU cores that this process may use: in a container fewer than the machine has."""
+    """CPU cores that this process may use: a job its share, in a container fewer than the machine has."""
+    if _share is not None:
+        return _share
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
