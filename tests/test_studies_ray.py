@@ -51,6 +51,8 @@ def test_ray_gives_the_local_results_though_a_worker_is_killed(world: Path, micr
     there = sweep(study, tmp_path / "ray", ray="auto", threads=1)
     watcher.join(timeout=1)
     assert killed
+    assert ray.is_initialized()  # as before the sweep
+    ray.shutdown()
     assert not there.failed
     assert local.results is not None
     assert there.results is not None

@@ -288,7 +288,7 @@ def apart(title: str, jobs: Sequence[Job], *, workers: int, threads: int) -> Out
 
 @contextmanager
 def ray_cluster(address: str) -> Iterator[Any]:
-    """The module ``ray``, connected. Where this call starts a cluster, it ends it too.
+    """The module ``ray``, connected. A connection that this call made, and a cluster that it started, ends with it.
 
     Args:
         address: the cluster's; ``auto`` takes the running one or else starts one of this machine's cores.
@@ -301,6 +301,7 @@ def ray_cluster(address: str) -> Iterator[Any]:
         import ray
     except ImportError:
         raise UserError("--ray: Ray is not installed; pip install 'salmubench[scale]'") from None
+    connected = ray.is_initialized()
     try:
         ray.init(
             address=None if address == "auto" else address,
@@ -317,7 +318,8 @@ def ray_cluster(address: str) -> Iterator[Any]:
             error
         )
     finally:
-        ray.shutdown()
+        if not connected:
+            ray.shutdown()
 
 
 def _last_line(error: Exception) -> str:
