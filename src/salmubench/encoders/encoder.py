@@ -253,7 +253,7 @@ def encode(
         total: how many there are.
         takes: one an encoder, called in this thread.
         batch_size: inputs a forward pass, or ``auto``: then halved as often as memory runs out.
-        workers: threads that prepare inputs; by default as many as there are cores, 16 at most.
+        workers: threads that prepare inputs; by default one a core, 16 at most; none beside a model on the only core.
         advance: told how many inputs are through.
 
     Returns:
@@ -279,7 +279,9 @@ def encode(
         return list(zip(chunk, tensors, strict=True))
 
     started, waited = time.perf_counter(), 0.0
-    chunks = ahead(batched(inputs, CHUNK), prepare, decoders(workers), 2 * max(sizes, default=1) // CHUNK)
+    source, depth = batched(inputs, CHUNK), 2 * max(sizes, default=1) // CHUNK
+    in_turn = workers is None and cores() == 1 and all(encoder.device.type == "cpu" for encoder in encoders)
+    chunks = map(prepare, source) if in_turn else ahead(source, prepare, decoders(workers), depth)
     while True:
         asked = time.perf_counter()
         chunk = next(chunks, None)
